@@ -1,0 +1,94 @@
+"""What an agent is: what it adds to the loss, and what it does to the network after a step.
+
+An agent is a frozen dataclass of its numbers and a few pure functions of one network; it knows nothing of
+replicas. Within a step the fields that are per replica (`continual.schema`) hold 0-d tensors.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor, nn
+
+from continual.networks import initialization
+from continual.networks.initialization import Distribution
+from continual.networks.network import HiddenLayer
+from continual.tree import Tree
+
+Weights: TypeAlias = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The network's structure, the same for all replicas and at all times.
+
+    `weights` names the parameters that penalties cover: weights and biases, never those of a norm.
+    """
+
+    weights: tuple[str, ...]
+    hidden_layers: tuple[HiddenLayer, ...]
+    distributions: Mapping[str, Distribution]
+
+
+class Context(NamedTuple):
+    """What an agent may look at besides its own state.
+
+    `initial` are the weights at the start (theta_0), `step` counts the steps done since then (0-d), and
+    `key` is a key of this step and this agent.
+    """
+
+    anatomy: Anatomy
+    initial: Weights
+    step: Tensor
+    key: Tensor
+
+    def draw_initial(self) -> dict[str, Tensor]:
+        """A draw of the weights from their initial distribution; always the same within a step."""
+        distributions = {name: self.anatomy.distributions[name] for name in self.anatomy.weights}
+        return initialization.draw(distributions, self.key)
+
+
+class Update(NamedTuple):
+    """One network right after the optimiser's step, with the optimiser's slots and the agent's state."""
+
+    params: dict[str, Tensor]
+    slots: Tree
+    state: Tree
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Adds nothing and changes nothing; the methods derive from it and override what they need."""
+
+    def init(self, context: Context) -> Tree:
+        """The agent's own state before the first step: a tree of tensors."""
+        return {}
+
+    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor | None:
+        """What is added to the loss (0-d), or None. `weights` are those that penalties cover."""
+        return None
+
+    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+        """What follows the optimiser's step.
+
+        `features` are the hidden layers' outputs on the batch, from before the step. An entry of the
+        update that is returned as it came (the same object) costs nothing.
+        """
+        return update
+
+
+def weight_names(network: nn.Module) -> tuple[str, ...]:
+    """The names of all parameters but those of norms."""
+    norms = (nn.LayerNorm, nn.GroupNorm)
+    return tuple(
+        name
+        for path, module in network.named_modules()
+        if not isinstance(module, norms)
+        for name, _ in module.named_parameters(path, recurse=False)
+    )
+
+
+def sum_over(weights: Weights, term: Callable[[str], Tensor]) -> Tensor:
+    """The sum of all entries of a term over all weights, 0-d; `term` maps a weight's name to a tensor."""
+    sums = [term(name).sum() for name in weights]
+    return sum(sums[1:], sums[0])

@@ -1,0 +1,22 @@
+"""L2: regularise towards zero.
+
+loss(theta) + l2_weight / 2 * ||theta||^2
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.schema import NonNegative
+from continual.tree import Tree
+
+
+@dataclass(frozen=True)
+class L2(Agent):
+    """Keeps the weights small."""
+
+    l2_weight: NonNegative = 1e-2
+
+    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
+        return self.l2_weight / 2 * sum_over(weights, lambda name: weights[name] ** 2)

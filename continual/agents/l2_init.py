@@ -1,0 +1,28 @@
+"""L2 Init: regularise towards the initial parameters.
+
+loss(theta) + l2_weight / 2 * ||theta - theta_0||^2          (Kumar et al. 2024, section 3 and appendix A.3)
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.schema import NonNegative
+from continual.tree import Tree
+
+
+@dataclass(frozen=True)
+class L2Init(Agent):
+    """Weights that the current loss does not need drift back to where learning was easy.
+
+    With `sample_init_values`, theta_0 is drawn anew from the initial distribution at every step
+    ("L2 Init + Resample" in the paper).
+    """
+
+    l2_weight: NonNegative = 1e-2
+    sample_init_values: bool = False
+
+    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
+        origin = context.draw_initial() if self.sample_init_values else context.initial
+        return self.l2_weight / 2 * sum_over(weights, lambda name: (weights[name] - origin[name]) ** 2)

@@ -1,0 +1,168 @@
+"""The whole config of a run: its typed top level, its checks, and what of it decides what.
+
+The nodes `agent`, `network`, `env` and `optimizer` are typed by the signatures of the classes that they
+name (`continual.schema`); everything else is typed here.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import torch
+from annotated_types import Ge
+
+from continual import schema
+from continual.agents.agent import Agent
+from continual.envs.environment import Environment
+from continual.errors import ConfigError
+from continual.optimizers import Optimizer
+from continual.schema import Count
+
+Config: TypeAlias = Mapping[str, Any]
+
+# What the program itself adds to the arguments that a node of the config gives.
+PROVIDED = {
+    "agent": (),
+    "network": ("input_shape", "num_classes"),
+    "env": ("dataset",),
+    "optimizer": (),
+}
+_KINDS = {"agent": Agent, "network": torch.nn.Module, "env": Environment, "optimizer": Optimizer}
+_WITHOUT_EFFECT_ON_RESULTS = ("device", "data_dir", "engine", "wandb")
+_WHERE_DATA_COME_FROM = ("data_dir", "download", "verify")
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How populations are trained; nothing here changes a result beyond the rounding of floats."""
+
+    compile: Literal["auto"] | bool = "auto"
+    max_replicas: Literal["auto"] | Count = "auto"
+    chunk_steps: Count = 500
+    checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
+    threads: Count = 1
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    """Where the runs' metrics go besides their own folders."""
+
+    mode: Literal["online", "offline", "disabled"] = "offline"
+    project: str = "continual"
+    entity: str | None = None
+    group: str | None = None
+    name: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The top level."""
+
+    seed: int
+    device: str
+    data_dir: str
+    agent: dict[str, Any]
+    network: dict[str, Any]
+    env: dict[str, Any]
+    optimizer: dict[str, Any]
+    engine: dict[str, Any]
+    wandb: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One run: its resolved config, the folder it writes to, and what it is called.
+
+    `choices` are the names of the options chosen in each config group ({"agent": "l2_init", ...});
+    `group` is the sweep that it belongs to.
+    """
+
+    config: dict[str, Any]
+    folder: Path
+    choices: Mapping[str, str]
+    group: str
+
+
+def check_config(config: Config) -> None:
+    """Raise ConfigError, in one sentence, if this config cannot be run; no data is read for it."""
+    schema.check_values(TrainConfig, config, "")
+    schema.check_values(EngineConfig, config["engine"], "engine")
+    schema.check_values(WandbConfig, config["wandb"], "wandb")
+    for name, kind in _KINDS.items():
+        schema.check(config[name], name, PROVIDED[name])
+        target = config[name]["_target_"]
+        located = schema.locate(target)
+        if not (isinstance(located, type) and issubclass(located, kind)):
+            raise ConfigError(f"{name}._target_: {target} is not a subclass of {kind.__name__}.")
+    if not isinstance(config["env"].get("dataset"), Mapping):
+        raise ConfigError("env.dataset: missing; choose one with env/dataset=...")
+    schema.check(config["env"]["dataset"], "env.dataset")
+    device(config["device"])
+
+
+def device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError if there is none such here."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device: {name!r} is unknown; possible are auto, cpu, cuda and cuda:N.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.device(name)
+    if found.type == "cuda":
+        count = torch.cuda.device_count()
+        if count == 0:
+            raise ConfigError(
+                f"device: {name} was asked for, but there is no CUDA device here; use device=cpu."
+            )
+        if (found.index or 0) >= count:
+            raise ConfigError(
+                f"device: {name} was asked for, but the last CUDA device here is cuda:{count - 1}."
+            )
+    return found
+
+
+def results_part(config: Config) -> dict[str, Any]:
+    """The part of a config that decides the results of its run."""
+    part = {name: node for name, node in config.items() if name not in _WITHOUT_EFFECT_ON_RESULTS}
+    dataset = {k: v for k, v in config["env"]["dataset"].items() if k not in _WHERE_DATA_COME_FROM}
+    part["env"] = {**config["env"], "dataset": dataset}
+    return part
+
+
+def config_hash(config: Config) -> str:
+    """A short name for the part of a config that decides results."""
+    return hashlib.sha256(_canonical(results_part(config)).encode()).hexdigest()[:16]
+
+
+def structure(config: Config) -> str:
+    """What replicas must share to be one population: all but the seed, W&B and per-replica numbers."""
+    shared = {name: node for name, node in config.items() if name not in ("seed", "wandb")}
+    for part in ("agent", "optimizer"):
+        fields = schema.number_fields(schema.locate(config[part]["_target_"]))
+        shared[part] = {
+            name: ("off" if number.zero_is_off and value == 0 else "per replica")
+            if (number := fields.get(name))
+            else value
+            for name, value in config[part].items()
+        }
+    return _canonical(shared)
+
+
+def differing_keys(one: Config, other: Config, path: str = "") -> list[str]:
+    """The dotted names of the leaves in which two configs differ."""
+    found = []
+    for name in sorted({*one, *other}):
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differing_keys(a, b, f"{path}{name}.")
+        elif a != b:
+            found.append(f"{path}{name}")
+    return found
+
+
+def _canonical(node: Config) -> str:
+    return json.dumps(node, sort_keys=True)

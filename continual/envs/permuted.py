@@ -1,0 +1,55 @@
+"""Permuted images: each task permutes the input pixels in its own way (Permuted MNIST)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from continual import random
+from continual.envs.environment import Environment, Task
+from continual.schema import Count
+from continual.tree import Tree
+
+
+@dataclass(frozen=True)
+class PermutedImages(Environment):
+    """The same images and labels in every task, their pixels in another order.
+
+    The test images of a task (up to `test_samples` of the dataset's) are permuted alike.
+    """
+
+    test_samples: Count = 1000
+    resample_images: bool = False
+    permute_first: bool = False
+
+    def draw_stream(self, key: Tensor) -> Tree:
+        num_test = len(self.dataset.x_test)
+        test_rows = random.permutation(random.stream(key, "test images"), num_test)
+        drawn = {"test_rows": test_rows[: self.test_samples]}
+        if not self.resample_images:
+            drawn["rows"] = self._subset(random.stream(key, "images"))
+        return drawn
+
+    def task(self, drawn: Tree, key: Tensor, task: int) -> Task:
+        rows = (
+            self._subset(random.fold(random.stream(key, "images"), task))
+            if self.resample_images
+            else drawn["rows"]
+        )
+        pixels = self.dataset.x_train[0].numel()
+        if task == 0 and not self.permute_first:
+            permutation = torch.arange(pixels, device=key.device)
+        else:
+            permutation = random.permutation(random.fold(random.stream(key, "permutation"), task), pixels)
+        labels = self.dataset.y_train[rows]
+        test_labels = self.dataset.y_test[drawn["test_rows"]]
+        return {
+            "rows": rows,
+            "labels": labels,
+            "test_rows": drawn["test_rows"],
+            "test_labels": test_labels,
+            "permutation": permutation,
+        }
+
+    def _subset(self, key: Tensor) -> Tensor:
+        return random.permutation(key, len(self.dataset.x_train))[: self.samples_per_task]

@@ -1,0 +1,16 @@
+"""Errors that a user can cause and mend: shown as one sentence, without a traceback."""
+
+
+class UserError(Exception):
+    """A mistake of the user's.
+
+    The message is one sentence that names the key, folder or file and says what would be right.
+    """
+
+
+class ConfigError(UserError):
+    """A config with a key or a value that cannot be used."""
+
+
+class DataError(UserError):
+    """A dataset that is absent, damaged or of an unknown form."""

@@ -1,0 +1,124 @@
+"""One replica's step: loss, gradient, optimiser, agent. Pure functions; no replica axis anywhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+from torch.nn import functional as F
+
+from continual import random
+from continual.agents.agent import Agent, Anatomy, Context, Update, Weights, weight_names
+from continual.errors import ConfigError
+from continual.networks import initialization
+from continual.networks.network import Network
+from continual.optimizers import Optimizer
+from continual.schema import bind
+from continual.tree import Tree
+
+Numbers: TypeAlias = Mapping[str, Mapping[str, Tensor]]
+# Named here because torch.compile cannot evaluate the annotations of functions within a step.
+_LossAndMore: TypeAlias = tuple[Tensor, tuple[Tensor, Tensor, Weights]]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A network, an agent and an optimiser, as the functions `init` and `step` of one replica's state.
+
+    State: `params` and `initial` (the weights at the start) by parameter name; `optimizer`; `agent`; and
+    `online`, the sums of the current task: `correct` predictions, `loss` summed over steps, and
+    `diverged_at`, the step (counted from 1) at which the loss stopped being finite, 0 if it never did.
+    `numbers` holds what replicas may differ in: {"agent": {...}, "optimizer": {...}}, 0-d tensors.
+    """
+
+    network: nn.Module
+    agent: Agent
+    optimizer: Optimizer
+    anatomy: Anatomy
+
+    @classmethod
+    def of(cls, network: nn.Module, agent: Agent, optimizer: Optimizer) -> "Learner":
+        """Put the parts together; ConfigError if the network cannot be trained as one of many."""
+        for name, module in network.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                raise ConfigError(
+                    f"network: '{name}' is a batch norm, whose running statistics no replica owns; "
+                    "use a LayerNorm or GroupNorm."
+                )
+        if isinstance(network, Network):
+            hidden_layers, distributions = network.hidden_layers, network.initial_distribution()
+        else:
+            hidden_layers, distributions = (), initialization.torch_default(network)
+        anatomy = Anatomy(weight_names(network), hidden_layers, distributions)
+        return cls(network, agent, optimizer, anatomy)
+
+    def init(self, key: Tensor, numbers: Numbers) -> Tree:
+        """The state before the first step."""
+        agent, optimizer = self._bound(numbers)
+        params = initialization.draw(self.anatomy.distributions, random.stream(key, "weights"))
+        initial = self._weights(params)
+        step = torch.zeros((), dtype=torch.int64, device=key.device)
+        context = Context(self.anatomy, initial, step, random.stream(key, "agent"))
+        return {
+            "params": params,
+            "initial": initial,
+            "optimizer": optimizer.init(params),
+            "agent": agent.init(context),
+            "online": {
+                "correct": torch.zeros((), dtype=torch.int64, device=key.device),
+                "loss": torch.zeros((), dtype=torch.float64, device=key.device),
+                "diverged_at": torch.zeros((), dtype=torch.int64, device=key.device),
+            },
+        }
+
+    def step(
+        self, state: Tree, numbers: Numbers, x_BCHW: Tensor, y_B: Tensor, key: Tensor, step: Tensor
+    ) -> Tree:
+        """The state after one batch. `step` counts the steps done before (0-d); `key` is the replica's."""
+        agent, optimizer = self._bound(numbers)
+        agent_key = random.fold(random.stream(key, "agent"), step)
+        context = Context(self.anatomy, state["initial"], step, agent_key)
+
+        def objective(params: Weights) -> _LossAndMore:
+            logits_BK, features = self.forward(params, x_BCHW)
+            loss_B = F.cross_entropy(logits_BK, y_B, reduction="none")
+            penalty = agent.penalty(self._weights(params), state["agent"], context)
+            total = loss_B.mean() if penalty is None else loss_B.mean() + penalty
+            return total, (loss_B, logits_BK, features)
+
+        grads, (_, (loss_B, logits_BK, features)) = grad_and_value(objective, has_aux=True)(state["params"])
+        params, optimizer_state = optimizer.update(state["params"], grads, state["optimizer"])
+        update = Update(params, optimizer_state["slots"], state["agent"])
+        update = agent.after_update(update, features, context)
+
+        online = state["online"]
+        # In float64 the mean does not depend on the order of summation, which packing may change. The
+        # penalty's value is never needed, so it is never computed: only its gradient is.
+        loss = loss_B.to(torch.float64).mean()
+        diverged_now = (online["diverged_at"] == 0) & ~torch.isfinite(loss)
+        return {
+            "params": update.params,
+            "initial": state["initial"],
+            "optimizer": {**optimizer_state, "slots": update.slots},
+            "agent": update.state,
+            "online": {
+                "correct": online["correct"] + (logits_BK.argmax(-1) == y_B).sum(),
+                "loss": online["loss"] + loss,
+                "diverged_at": torch.where(diverged_now, step + 1, online["diverged_at"]),
+            },
+        }
+
+    def forward(self, params: Weights, x_BCHW: Tensor) -> tuple[Tensor, Weights]:
+        """The logits [B, K] and the features by layer, for these parameters."""
+        logits_BK, features = functional_call(self.network, dict(params), (x_BCHW,))
+        if not isinstance(features, Mapping):
+            features = {f"hidden{i}": feature for i, feature in enumerate(features)}
+        return logits_BK, features
+
+    def _weights(self, params: Weights) -> dict[str, Tensor]:
+        return {name: params[name] for name in self.anatomy.weights}
+
+    def _bound(self, numbers: Numbers) -> tuple[Agent, Optimizer]:
+        return bind(self.agent, numbers["agent"]), bind(self.optimizer, numbers["optimizer"])

@@ -1,0 +1,197 @@
+"""Measures of plasticity and of forgetting.
+
+Measures of plasticity take the tensors of one network and have no data-dependent control flow, so
+that `torch.vmap` runs them over a population. Sums are made in float64: a measure, rounded to
+float32, is then the same in any order of summation, so whatever replicas a replica is packed with.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+FEATURE_MEASURES = ("dead_unit_fraction", "dormant_unit_fraction", "srank", "effective_rank")
+WEIGHT_MEASURES = ("weight_magnitude", "distance_from_init")
+TASK_MEASURES = FEATURE_MEASURES + WEIGHT_MEASURES
+
+
+def singular_values(features: Tensor) -> Tensor:
+    """Singular values of one layer's feature matrix [examples, units], largest first, as float64.
+
+    features: [B, U], or [B, C, H, W], where a channel's feature is the mean over its map.
+    Returns [min(B, U)]; NaN throughout if any feature is NaN or infinite.
+
+    They are the square roots of the eigenvalues of the Gram matrix. With 1,000 examples and 100
+    units that takes 1.0 ms on one CPU thread, `svdvals` 2.0 ms in float32 and 3.2 ms in float64.
+    Values below 5e-7 of the largest (at that size) are rounding errors of the Gram matrix, and of
+    features in float32, which would count as rank: they are set to 0.
+    """
+    h_BU = _over_positions(features).mean(2).double()
+    is_finite = h_BU.isfinite().all()
+    # eigvalsh raises on NaN, and one diverged replica must not stop the others.
+    h_BU = torch.where(is_finite, h_BU, 0.0)
+    examples, units = h_BU.shape
+    gram = h_BU.T @ h_BU if units <= examples else h_BU @ h_BU.T
+    eigenvalues = torch.linalg.eigvalsh(gram).flip(-1)
+    smallest = max(examples, units) * torch.finfo(torch.float64).eps * eigenvalues[0]
+    values = torch.where(eigenvalues > smallest, eigenvalues, 0.0).sqrt()
+    return torch.where(is_finite, values, torch.nan)
+
+
+def srank(singular_values: Tensor, delta: float = 0.01) -> Tensor:
+    """Smallest k for which the k largest singular values make up 1 - delta of the sum of all.
+
+    singular_values: [N], largest first. 0-d result. A zero matrix has rank 0. NaN if a value is
+    not finite. (Kumar, Agarwal, Ghosh & Levine 2021, "Implicit Under-Parameterization Inhibits
+    Data-Efficient Deep Reinforcement Learning", section 3.)
+    """
+    sums = singular_values.cumsum(0)
+    total = sums[-1]
+    rank = (sums < (1 - delta) * total).sum() + 1
+    rank = torch.where(total > 0, rank, 0).to(singular_values.dtype)
+    return torch.where(total.isfinite(), rank, torch.nan)
+
+
+def effective_rank(singular_values: Tensor) -> Tensor:
+    """exp(entropy of the singular values divided by their sum).
+
+    singular_values: [N]. 0-d result. The definition is for non-zero matrices; a zero matrix gets
+    its rank, 0. NaN if a value is not finite. (Roy & Vetterli 2007, "The Effective Rank: A Measure
+    of Effective Dimensionality".)
+    """
+    total = singular_values.sum()
+    shares = singular_values / torch.where(total == 0, 1.0, total)
+    rank = torch.exp(-torch.xlogy(shares, shares).sum())
+    return torch.where(total == 0, 0.0, rank)
+
+
+def dead_unit_fraction(features: Tensor) -> Tensor:
+    """Fraction of a layer's units that output 0 at every example and every position.
+
+    features: [B, U] or [B, C, H, W], where a unit is a channel. 0-d float64 result in [0, 1]; NaN
+    if a feature is NaN or infinite.
+    """
+    activation_U = _activation(features)
+    return _fraction(activation_U == 0, activation_U)
+
+
+def dormant_unit_fraction(features: Tensor, threshold: float = 0.025) -> Tensor:
+    """Fraction of a layer's units with a mean |activation| of at most `threshold` x the layer's.
+
+    features: [B, U] or [B, C, H, W], where a unit is a channel. In a layer that is zero throughout
+    every unit is dormant. 0-d float64 result in [0, 1]; NaN if a feature is NaN or infinite.
+    (Sokar et al. 2023, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", section 3.)
+    """
+    activation_U = _activation(features)
+    return _fraction(activation_U <= threshold * activation_U.mean(), activation_U)
+
+
+def weight_magnitude(weights: Mapping[str, Tensor]) -> Tensor:
+    """Mean of |theta| over all entries of all tensors in `weights`: 0-d, float64."""
+    total = torch.stack([_norm(weight, 1) for weight in weights.values()]).sum()
+    return total / sum(weight.numel() for weight in weights.values())
+
+
+def distance_from_init(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> Tensor:
+    """Euclidean distance ||theta - theta_0|| over all tensors in `weights` together: 0-d, float64.
+
+    initial: holds a tensor of the same shape under each of `weights`' names.
+    """
+    distances = [_norm(weight - initial[name], 2) for name, weight in weights.items()]
+    return _norm(torch.stack(distances), 2)
+
+
+def plasticity(
+    features: Mapping[str, Tensor], weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """All measures of one network: 0-d float32 tensors.
+
+    features: name of a hidden layer -> [B, U] or [B, C, H, W].
+    weights, initial: parameter name -> tensor, for the parameters that count: weights and biases.
+
+    The keys are TASK_MEASURES in that order, where those of features are means over layers (NaN if
+    there is none), then `<measure>/<layer>` for each. A weight's layer is the module that owns it:
+    "hidden0" for "hidden0.weight".
+    """
+    spectra = {layer: singular_values(h) for layer, h in features.items()}
+    modules = _by_module(weights)
+    per_layer = {
+        "dead_unit_fraction": {layer: dead_unit_fraction(h) for layer, h in features.items()},
+        "dormant_unit_fraction": {layer: dormant_unit_fraction(h) for layer, h in features.items()},
+        "srank": {layer: srank(values) for layer, values in spectra.items()},
+        "effective_rank": {layer: effective_rank(values) for layer, values in spectra.items()},
+        "weight_magnitude": {name: weight_magnitude(own) for name, own in modules.items()},
+        "distance_from_init": {name: distance_from_init(own, initial) for name, own in modules.items()},
+    }
+    measures = {name: _mean_over(per_layer[name]) for name in FEATURE_MEASURES}
+    measures["weight_magnitude"] = weight_magnitude(weights)
+    measures["distance_from_init"] = distance_from_init(weights, initial)
+    for name in TASK_MEASURES:
+        measures |= {f"{name}/{layer}": value for layer, value in per_layer[name].items()}
+    return {name: value.float() for name, value in measures.items()}
+
+
+def backward_transfer(accuracy_KM: ArrayLike) -> float:
+    """Mean over m < K of A[K, m] - A[m, m]: what K tasks in all did to the accuracy on each.
+
+    accuracy_KM: A[k, m], the test accuracy on task m after task k; entries with m > k are not read.
+    NaN with fewer than two tasks or if an entry that is read is NaN. Raises ValueError if the
+    matrix is not square. (Lopez-Paz & Ranzato 2017, "Gradient Episodic Memory".)
+    """
+    accuracy_KM = _square(accuracy_KM)
+    return _mean_or_nan(accuracy_KM[-1, :-1] - accuracy_KM.diagonal()[:-1])
+
+
+def one_step_backward_transfer(accuracy_KM: ArrayLike) -> float:
+    """Mean over m < K of A[m+1, m] - A[m, m]: what one further task did to the accuracy on each.
+
+    Takes, returns and raises what `backward_transfer` does.
+    """
+    accuracy_KM = _square(accuracy_KM)
+    return _mean_or_nan(accuracy_KM.diagonal(-1) - accuracy_KM.diagonal()[:-1])
+
+
+def _over_positions(features: Tensor) -> Tensor:
+    """[B, U] -> [B, U, 1] and [B, C, H, W] -> [B, C, H * W]."""
+    return features.reshape(features.shape[0], features.shape[1], -1)
+
+
+def _activation(features: Tensor) -> Tensor:
+    """|activation| of each unit, summed over positions and averaged over examples: [U], float64."""
+    sum_BU: Tensor = torch.linalg.vector_norm(_over_positions(features), 1, dim=2)
+    return sum_BU.double().mean(0)
+
+
+def _fraction(is_counted_U: Tensor, activation_U: Tensor) -> Tensor:
+    fraction = is_counted_U.double().mean()
+    return torch.where(activation_U.isfinite().all(), fraction, torch.nan)
+
+
+def _norm(tensor: Tensor, order: int) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(tensor, order, dtype=torch.float64)
+    return norm
+
+
+def _mean_over(layers: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(layers.values())).mean() if layers else torch.tensor(torch.nan)
+
+
+def _by_module(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    modules: dict[str, dict[str, Tensor]] = {}
+    for name, weight in weights.items():
+        module = name.rpartition(".")[0] or name
+        modules.setdefault(module, {})[name] = weight
+    return modules
+
+
+def _square(accuracy_KM: ArrayLike) -> np.ndarray:
+    accuracy = np.asarray(accuracy_KM, dtype=np.float64)
+    if accuracy.ndim != 2 or accuracy.shape[0] != accuracy.shape[1]:
+        raise ValueError(f"a matrix [tasks, tasks] is needed, not shape {accuracy.shape}")
+    return accuracy
+
+
+def _mean_or_nan(differences: np.ndarray) -> float:
+    return float(differences.mean()) if differences.size else float("nan")

@@ -1,0 +1,283 @@
+"""Many replicas as one: stack, vmap, compile; take out and put back single replicas.
+
+A population holds every tensor of its replicas with a leading replica axis R and advances them together,
+in place. Nothing here knows what an agent does, and no agent knows that it is one of many.
+"""
+
+import dataclasses
+import logging
+import os
+import shutil
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from continual import metrics, random
+from continual.datasets.dataset import Dataset
+from continual.envs.environment import Environment, Task, images
+from continual.learner import Learner
+from continual.tree import Tree, leaves, transform
+
+log = logging.getLogger(__name__)
+
+_Leaves: TypeAlias = dict[tuple[str, ...], Tensor]
+
+# Evaluation works through the replicas in groups whose input images fit in this many bytes.
+_EVALUATION_BYTES = 64 * 2**20
+# Singular values are taken of the features of up to this many examples (the paper's measure).
+_FEATURE_EXAMPLES = 1000
+# Parameters of a population for one CPU core (measured where a core has 1 MB of L2 and shares 32 MB of L3).
+_CACHED_PARAMETER_BYTES = 3 * 2**20
+
+
+class Population:
+    """Replicas that share a structure and differ in seed and numbers, on one device.
+
+    `seeds` [R] and `numbers` ({"agent": {name: values [R]}, "optimizer": ...}) say who they are.
+    `task` and `step_in_task` tell where all of them stand.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        environment: Environment,
+        seeds: Sequence[int],
+        numbers: Mapping[str, Mapping[str, Sequence[float]]],
+        *,
+        device: torch.device,
+        compiled: bool,
+        chunk_steps: int,
+    ) -> None:
+        self.device = device
+        self.learner = dataclasses.replace(learner, network=learner.network.to(device))
+        dataset = _on_device(environment.dataset, device)
+        self.environment = dataclasses.replace(environment, dataset=dataset)
+        self.size = len(seeds)
+        self.chunk_steps = min(chunk_steps, environment.steps_per_task)
+        self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
+        self._numbers = {
+            part: {name: torch.tensor(values, device=device) for name, values in of.items()}
+            for part, of in numbers.items()
+        }
+        self._scale, self._shift = (
+            torch.tensor(values, device=device).reshape(-1, 1, 1) for values in (dataset.scale, dataset.shift)
+        )
+        with torch.no_grad():
+            state = vmap(self.learner.init)(self._keys, self._numbers)
+            # The step writes in place: no two entries may share memory, as params and initial do here.
+            self.state: Tree = transform(torch.clone, state)
+            self._env_keys = vmap(lambda key: random.stream(key, "environment"))(self._keys)
+            self._drawn = vmap(self.environment.draw_stream)(self._env_keys)
+        self.task, self.step_in_task = -1, 0
+        self._task: Task | None = None
+        self._shuffled: tuple[int, int, Tensor] | None = None
+        batches = (self.size, self.chunk_steps, environment.batch_size)
+        self._places = torch.zeros(batches, dtype=torch.int64, device=device)
+        # Which batch of the chunk is next, and how many steps were done in all: advanced on the device.
+        self._cursor = torch.zeros((), dtype=torch.int64, device=device)
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._advance = self._compile_and_advance if compiled else self._advance_eagerly
+
+    def start_task(self, task: int) -> None:
+        """Lay out a task's data for every replica and start its online sums at zero."""
+        self.enter_task(task, 0)
+        for name in ("correct", "loss"):
+            self.state["online"][name].zero_()
+
+    def enter_task(self, task: int, step: int) -> None:
+        """Go to a step of a task without touching the replicas' state, as after a restore."""
+        draw = vmap(lambda drawn, key: self.environment.task(drawn, key, task))
+        fresh = draw(self._drawn, self._env_keys)
+        if self._task is None:
+            self._task = transform(torch.clone, fresh)
+        else:  # in place, so that the compiled step keeps its buffers
+            tensors = dict(leaves(fresh))
+            for path, buffer in leaves(self._task):
+                buffer.copy_(tensors[path])
+        self.task, self.step_in_task = task, step
+        self._step.fill_(task * self.environment.steps_per_task + step)
+
+    def advance(self, steps: int) -> None:
+        """Do `steps` steps of the current task, at most `chunk_steps`; nothing is read back."""
+        task = self._current_task()
+        self._lay_out_batches(steps)
+        with torch.no_grad():
+            for _ in range(steps):
+                self._advance(
+                    self.state,
+                    self._numbers,
+                    self._keys,
+                    task,
+                    self._places,
+                    self._cursor,
+                    self._step,
+                    self.environment.dataset.x_train,
+                )
+        self.step_in_task += steps
+
+    def online(self) -> dict[str, list[float]]:
+        """The current task's online sums by replica, read from the device (synchronises)."""
+        return {name: sums.tolist() for name, sums in self.state["online"].items()}
+
+    def measure(self) -> dict[str, Tensor]:
+        """Test accuracy on the current task and the measures of plasticity, each [R], on the CPU."""
+        task, dataset = self._current_task(), self.environment.dataset
+        if "test_rows" in task:
+            pixels, rows, labels = dataset.x_test, task["test_rows"], task["test_labels"]
+            used = rows.shape[1]
+        else:
+            pixels, rows, labels = dataset.x_train, task["rows"], task["labels"]
+            used = self.environment.task_size(self.task)
+        permutation = task.get("permutation")
+
+        def measures(
+            params: Tree, initial: Tree, rows: Tensor, labels: Tensor, permutation: Tensor | None
+        ) -> Tree:
+            x = images(pixels, self._scale, self._shift, rows[:used], permutation)
+            logits, features = self.learner.forward(params, x)
+            accuracy = (logits.argmax(-1) == labels[:used]).to(torch.float64).mean()
+            seen = {name: h[:_FEATURE_EXAMPLES] for name, h in features.items()}
+            weights = {name: params[name] for name in initial}
+            return {"test_accuracy": accuracy, **metrics.plasticity(seen, weights, initial)}
+
+        bytes_each = 4 * used * dataset.x_train[0].numel()
+        together = max(1, min(self.size, _EVALUATION_BYTES // bytes_each))
+        in_dims = (0, 0, 0, 0, None if permutation is None else 0)
+        with torch.no_grad():
+            found = vmap(measures, in_dims, chunk_size=together)(
+                self.state["params"], self.state["initial"], rows, labels, permutation
+            )
+        return {name: values.cpu() for name, values in found.items()}
+
+    def replica_state(self, replica: int) -> dict[str, Tensor]:
+        """A copy of one replica's state on the CPU: tensors by their path joined with "/"."""
+        return {"/".join(path): leaf[replica].cpu().clone() for path, leaf in leaves(self.state)}
+
+    def restore(self, replica: int, state: Mapping[str, Tensor]) -> None:
+        """Put back what `replica_state` gave. KeyError or RuntimeError if it is not of this structure."""
+        for path, leaf in leaves(self.state):
+            leaf[replica].copy_(state["/".join(path)])
+
+    def _compile_and_advance(self, *inputs: Any) -> None:
+        """The first step: compile, or say why that failed and go on without."""
+        compiled = _compiled(self._advance_eagerly)
+        try:
+            compiled(*inputs)
+            self._advance = compiled
+        except Exception as error:  # the compiler's own errors have no common class
+            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            log.warning("compiling failed (%s): steps run uncompiled, several times slower.", reason[0])
+            self._advance = self._advance_eagerly
+            self._advance(*inputs)
+
+    def _advance_eagerly(
+        self,
+        state: Tree,
+        numbers: Tree,
+        keys: Tensor,
+        task: Task,
+        places: Tensor,
+        cursor: Tensor,
+        step: Tensor,
+        pixels: Tensor,
+    ) -> None:
+        """One step of all replicas, written into the same tensors."""
+
+        def one(state: Tree, numbers: Tree, key: Tensor, task: Task, places: Tensor) -> _Leaves:
+            batch = places.index_select(0, cursor.reshape(1))[0]
+            x = images(pixels, self._scale, self._shift, task["rows"][batch], task.get("permutation"))
+            after = self.learner.step(state, numbers, x, task["labels"][batch], key, step)
+            before = dict(leaves(state))
+            return {path: leaf for path, leaf in leaves(after) if leaf is not before[path]}
+
+        changed = vmap(one)(state, numbers, keys, task, places)
+        for path, leaf in leaves(state):
+            if path in changed:
+                leaf.copy_(changed[path])
+        cursor.add_(1)
+        step.add_(1)
+
+    def _current_task(self) -> Task:
+        if self._task is None:
+            raise RuntimeError("no task has been started")
+        return self._task
+
+    def _lay_out_batches(self, steps: int) -> None:
+        """Fill the chunk's buffer with the places of its batches, from as many epochs as it spans."""
+        filled = 0
+        while filled < steps:
+            per_epoch = self.environment.task_size(self.task) // self.environment.batch_size
+            epoch, first = divmod(self.step_in_task + filled, per_epoch)
+            batches = self._shuffle(epoch)[:, first : first + steps - filled]
+            self._places[:, filled : filled + batches.shape[1]] = batches
+            filled += batches.shape[1]
+        self._cursor.zero_()
+
+    def _shuffle(self, epoch: int) -> Tensor:
+        """The batches of an epoch of the current task, [R, batches, B]; the last one asked for is kept."""
+        if self._shuffled is None or self._shuffled[:2] != (self.task, epoch):
+            draw = vmap(lambda key: self.environment.shuffle(key, self.task, epoch))
+            batches = draw(self._env_keys)
+            self._shuffled = (self.task, epoch, batches)
+        return self._shuffled[2]
+
+
+def fastest_size(network: nn.Module, device: torch.device) -> int:
+    """How many replicas of this network a population should have, as measured (scripts/benchmark.py).
+
+    On a CPU, as many as leave parameters, initial values and gradients in the cache: 8 of the paper's MLP;
+    convolutions gain nothing beyond 4. On a GPU, as many as fit in half of the free memory, counting ten
+    copies of the parameters each; beyond 1024 a step's time only grows with their number.
+    """
+    bytes_each = sum(p.numel() * p.element_size() for p in network.parameters())
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(1, min(1024, free // 2 // (10 * bytes_each)))
+    most = 4 if any(isinstance(m, nn.Conv2d) for m in network.modules()) else 64
+    return max(1, min(most, _CACHED_PARAMETER_BYTES // bytes_each))
+
+
+def compiler_problem(device: torch.device) -> str | None:
+    """Why nothing can be compiled for this device here, in a few words, or None if it can."""
+    if device.type == "cuda":
+        try:
+            import triton  # noqa: F401
+        except ImportError:
+            return "Triton is not installed"
+        return None
+    compiler = os.environ.get("CXX", "g++")
+    return None if shutil.which(compiler) else f"there is no C++ compiler '{compiler}'"
+
+
+def _compiled(method: Callable[..., None]) -> Callable[..., None]:
+    """torch.compile of one population's step, without guards.
+
+    The inputs are always the same tensors, so there is nothing to guard against, and with one replica
+    checking guards would take a fifth of the step. A code object of its own keeps populations apart:
+    torch.compile finds compiled code by code object.
+    """
+    owner, function = method.__self__, method.__func__  # type: ignore[attr-defined]
+    fresh = types.FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    return torch.compile(
+        types.MethodType(fresh, owner),
+        fullgraph=True,
+        dynamic=False,
+        options={"guard_filter_fn": lambda guards: [False] * len(guards)},
+    )
+
+
+def _on_device(dataset: Dataset, device: torch.device) -> Dataset:
+    names: dict[str, Any] = {
+        name: getattr(dataset, name).to(device) for name in ("x_train", "y_train", "x_test", "y_test")
+    }
+    return dataclasses.replace(dataset, **names)

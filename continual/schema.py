@@ -1,0 +1,174 @@
+"""What a config may say, read off the signature of the class it configures.
+
+A config node names a class or function (`_target_`) and gives its arguments; their annotations are the
+schema. Two things are said there, once, by a field's type:
+
+- what values are possible (`Positive`, `NonNegative`, `Literal["uniform", "permuted"]`, ...);
+- whether replicas of one population may differ in it. A number marked `PerReplica` becomes a tensor
+  with a leading replica axis; every other value is structure, equal within a population.
+"""
+
+import copy
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_type_hints
+
+import pydantic
+from annotated_types import Ge, Gt, Le, Lt
+from torch import Tensor
+
+from continual.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PerReplica:
+    """Marks a number in which the replicas of one population may differ.
+
+    With `zero_is_off`, zero switches a term off: such replicas keep the plain number 0, so that
+    `is_on` can leave the term out of the step, and form a population of their own.
+    """
+
+    zero_is_off: bool = False
+
+
+Number: TypeAlias = Annotated[float, PerReplica()]
+Positive: TypeAlias = Annotated[float, PerReplica(), Gt(0)]
+NonNegative: TypeAlias = Annotated[float, PerReplica(), Ge(0)]
+Fraction: TypeAlias = Annotated[float, PerReplica(), Ge(0), Le(1)]
+Decay: TypeAlias = Annotated[float, PerReplica(), Ge(0), Lt(1)]
+SwitchableDecay: TypeAlias = Annotated[float, PerReplica(zero_is_off=True), Ge(0), Lt(1)]
+SwitchableStrength: TypeAlias = Annotated[float, PerReplica(zero_is_off=True), Ge(0)]
+Period: TypeAlias = Annotated[int, PerReplica(), Ge(1)]
+Count: TypeAlias = Annotated[int, Ge(1)]
+
+
+def is_on(number: float) -> bool:
+    """Whether a `zero_is_off` number is in use: a tensor within a step, or a number other than 0."""
+    return isinstance(number, Tensor) or number != 0
+
+
+def locate(target: str) -> Callable[..., Any]:
+    """The class or function with this dotted name; ImportError or AttributeError if there is none."""
+    module, _, name = target.rpartition(".")
+    if not module:
+        raise ImportError(f"'{target}' is not a dotted name")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
+
+
+@dataclass(frozen=True)
+class NumberField:
+    """A per-replica argument: float or int, and whether zero switches it off."""
+
+    kind: type
+    zero_is_off: bool
+
+
+def number_fields(target: Callable[..., Any]) -> dict[str, NumberField]:
+    """The arguments of `target` in which the replicas of a population may differ."""
+    found = {}
+    for name, annotation in _annotations(target).items():
+        for mark in getattr(annotation, "__metadata__", ()):
+            if isinstance(mark, PerReplica):
+                found[name] = NumberField(annotation.__origin__, mark.zero_is_off)
+    return found
+
+
+def bind(configured: T, numbers: Mapping[str, Tensor]) -> T:
+    """A copy of a frozen dataclass in which these fields hold one replica's tensors.
+
+    It is made inside the vmapped step, so no check of plain numbers (`__post_init__`) runs again.
+    """
+    if not numbers:
+        return configured
+    bound = copy.copy(configured)
+    for name, value in numbers.items():
+        object.__setattr__(bound, name, value)
+    return bound
+
+
+def check(node: Mapping[str, Any], path: str, provided: Collection[str] = ()) -> None:
+    """Check a node with a `_target_`, and those inside it, against the target's signature.
+
+    `path` is the node's place in the config ("agent"); `provided` names the arguments that the program
+    adds itself. Raises ConfigError: a target that cannot be imported, an unknown or missing key, a wrong
+    type, an impossible value.
+    """
+    target_name = node.get("_target_")
+    if not isinstance(target_name, str):
+        raise ConfigError(
+            f"{path}._target_: missing; it must name a class, such as continual.agents.base.Base."
+        )
+    try:
+        target = locate(target_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path}._target_: cannot import '{target_name}' ({error}).") from error
+    values = {name: value for name, value in node.items() if not name.startswith("_")}
+    inner = {
+        name: value for name, value in values.items() if isinstance(value, Mapping) and "_target_" in value
+    }
+    check_values(target, values, path, provided={*provided, *inner})
+    for name, value in inner.items():
+        check(value, f"{path}.{name}")
+
+
+def check_values(
+    target: Callable[..., Any], values: Mapping[str, Any], path: str, provided: Collection[str] = ()
+) -> None:
+    """Check values against a signature without calling it; `path` is "" for the top level."""
+    prefix = f"{path}." if path else ""
+    parameters = inspect.signature(target).parameters
+    annotations = _annotations(target)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for name in values:
+        if name not in known and not open_ended:
+            raise ConfigError(f"{prefix}{name}: no such key; {suggestion(name, known)}")
+    fields: dict[str, Any] = {}
+    for name in known:
+        if name in provided:
+            continue
+        default = parameters[name].default
+        required = default is inspect.Parameter.empty
+        if required and values.get(name, "???") == "???":
+            raise ConfigError(f"{prefix}{name}: missing; give it a value.")
+        fields[name] = (annotations.get(name, Any), ... if required else default)
+    config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+    # A leading underscore or a name of pydantic's own would be refused as a field, hence the aliases.
+    aliased: dict[str, Any] = {
+        f"field_{i}": (annotation, pydantic.Field(default, alias=name))
+        for i, (name, (annotation, default)) in enumerate(fields.items())
+    }
+    model = pydantic.create_model("Values", __config__=config, **aliased)
+    try:
+        model.model_validate({n: v for n, v in values.items() if n in fields})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][:1])
+        wanted = "; or ".join(
+            dict.fromkeys(_sentence(e["msg"]) for e in error.errors() if e["loc"][:1] == first["loc"][:1])
+        )
+        raise ConfigError(f"{prefix}{where}: {wanted}, not {values.get(where)!r}.") from error
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """What to say of an unknown name: the nearest known one, or all of them."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"possible: {', '.join(known)}." if known else "there is nothing to set here."
+
+
+def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a signature; a dataclass's are its fields', another class's its __init__'s."""
+    if inspect.isclass(target) and not hasattr(target, "__dataclass_fields__"):
+        return get_type_hints(target.__init__, include_extras=True)
+    return get_type_hints(target, include_extras=True)
+
+
+def _sentence(message: str) -> str:
+    return message.replace("Input should be", "must be").replace("Input should", "must").removesuffix(".")

@@ -1,0 +1,1 @@
+"""From Hydra jobs to populations, on this machine or on SLURM."""

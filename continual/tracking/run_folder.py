@@ -1,0 +1,111 @@
+"""The files of one run: tasks.csv, summary.json and the checkpoint.
+
+Nothing here is ever half-written under its final name, whenever the process is killed: files are written
+beside their place and renamed into it. The checkpoint holds the rows of tasks.csv too, so that a
+resumed run's table has each task once, wherever the process had got to after the checkpoint.
+"""
+
+import csv
+import io
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+Row: TypeAlias = dict[str, float | int | str]
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """The folder of one run, made if it does not exist."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.rows: list[Row] = []
+
+    def start(self, rows: list[Row]) -> None:
+        """Begin the table with these rows: none, or those of the checkpoint that a run goes on from."""
+        self.rows = list(rows)
+        _replace(self.path / "tasks.csv", _csv(self.rows, header=True).encode())
+
+    def add_row(self, row: Row) -> None:
+        """Add a finished task to the table."""
+        text = _csv([row], header=not self.rows)
+        self.rows.append(row)
+        with open(self.path / "tasks.csv", "a", newline="") as file:
+            file.write(text)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json, which says that the run has ended and how."""
+        _replace(self.path / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+
+    def save_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Write checkpoint.pt; the one before it becomes checkpoint.previous.pt."""
+        buffer = io.BytesIO()
+        torch.save({**checkpoint, "rows": self.rows}, buffer)
+        current = self.path / "checkpoint.pt"
+        fresh = _write_beside(current, buffer.getvalue())
+        if current.exists():
+            os.replace(current, self._previous)
+        os.replace(fresh, current)
+
+    def load_checkpoints(self) -> list[dict[str, Any]]:
+        """The checkpoints that can be read, newest first; says so where one is damaged."""
+        found = []
+        for path in (self.path / "checkpoint.pt", self._previous):
+            try:
+                found.append(torch.load(path, weights_only=True, map_location="cpu"))
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # a damaged file can raise anything
+                log.warning("%s is damaged (%s); looking for the one before it.", path, type(error).__name__)
+        return found
+
+    def drop_previous_checkpoint(self) -> None:
+        """Remove the predecessor, once the last checkpoint of a finished run is in place."""
+        self._previous.unlink(missing_ok=True)
+
+    @property
+    def _previous(self) -> Path:
+        return self.path / "checkpoint.previous.pt"
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """What the summary.json in this folder says, or None where there is none."""
+    try:
+        return dict(json.loads((path / "summary.json").read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def _csv(rows: list[Row], header: bool) -> str:
+    if not rows:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    if header:
+        writer.writeheader()
+    for row in rows:
+        # Nine digits give back a float32 exactly.
+        writer.writerow({k: f"{v:.9g}" if isinstance(v, float) else v for k, v in row.items()})
+    return text.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    os.replace(_write_beside(path, content), path)
+
+
+def _write_beside(path: Path, content: bytes) -> Path:
+    """Write and sync `<name>.tmp`; without the sync, a crash could leave the new name on an empty file."""
+    fresh = path.with_name(path.name + ".tmp")
+    with open(fresh, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return fresh

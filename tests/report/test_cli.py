@@ -1,0 +1,95 @@
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from continual.report.cli import main
+
+from .conftest import L2_INIT
+
+FILES = ["online_accuracy.csv", "online_accuracy.png", "report.csv"]
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def sweep(write_run, tmp_path):
+    """Two agents with two seeds each, as one sweep."""
+    for seed in range(2):
+        write_run(f"sweep/{seed}", seed, (0.4, 0.1 * seed))
+        agent = {"nodes": {"agent": L2_INIT}, "options": {"agent": "l2_init"}}
+        write_run(f"sweep/{2 + seed}", seed, (0.3, 0.3), **agent)
+    return tmp_path / "sweep"
+
+
+def test_writes_and_names_its_files(sweep, capsys):
+    assert main([str(sweep)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    output = sweep / "report"
+    assert sorted(path.name for path in output.iterdir()) == FILES
+    assert sorted(printed[-3:]) == [str(output / name) for name in FILES]
+    assert (output / "online_accuracy.png").read_bytes().startswith(PNG_START)
+    report = pd.read_csv(output / "report.csv").set_index("agent")
+    assert report["n"].to_dict() == {"base": 2, "l2_init": 2}
+    assert report.loc["base", "total_average_online_accuracy"] == pytest.approx(0.225)
+    tasks = pd.read_csv(output / "online_accuracy.csv")
+    assert tasks["task"].tolist() == [0, 1, 0, 1]
+    assert tasks["mean"].tolist() == pytest.approx([0.4, 0.05, 0.3, 0.3])
+    assert tasks["agent.l2_weight"].tolist() == ["-", "-", "0.01", "0.01"]
+
+
+def test_a_second_report_equals_the_first(sweep, tmp_path):
+    for name in ("one", "two"):
+        assert main([str(sweep), "--output", str(tmp_path / name / "deep")]) == 0
+    for file in FILES:
+        one, two = (tmp_path / name / "deep" / file for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+    assert not (sweep / "report").exists()
+
+
+def test_several_folders_go_to_the_first(sweep, capsys):
+    assert main([str(sweep / "0"), str(sweep / "3")]) == 0
+    assert len(pd.read_csv(sweep / "0" / "report" / "report.csv")) == 2
+
+
+def test_without_a_completed_run_there_is_a_table_but_no_figure(write_run, tmp_path, capsys):
+    write_run("0", status="diverged")
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "No run is complete yet, so there is no figure." in out
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "online_accuracy.csv",
+        "report.csv",
+    ]
+    assert pd.read_csv(tmp_path / "report" / "online_accuracy.csv").empty
+
+
+def test_repetitions_are_mentioned(sweep, write_run, capsys):
+    write_run("sweep/again", 0, (0.4, 0.0))
+    assert main([str(sweep)]) == 0
+    assert "1 repetition of a run with the same config and seed" in capsys.readouterr().out
+
+
+def test_user_errors_are_one_sentence(tmp_path, capsys):
+    for folder in (tmp_path / "absent", tmp_path):
+        assert main([str(folder)]) == 1
+        out, error = capsys.readouterr()
+        assert out == ""
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert str(folder) in error
+
+
+def test_output_that_cannot_be_written(sweep, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main([str(sweep), "--output", str(tmp_path / "file" / "inside")]) == 1
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_the_command_line_answers_before_the_heavy_libraries_load():
+    code = (
+        "import sys, continual.report; "
+        "print(sorted({'pandas', 'scipy', 'matplotlib', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

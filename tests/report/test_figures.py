@@ -1,0 +1,124 @@
+import pytest
+from matplotlib.collections import PolyCollection
+
+from continual.report.figures import DASHES, PALETTE, online_accuracy_figure
+from continual.report.runs import load_runs
+from continual.report.statistics import online_accuracy
+
+from .conftest import CONFIG, L2_INIT
+
+L2 = {"nodes": {"agent": L2_INIT}, "options": {"agent": "l2_init"}}
+
+
+def legend(figure):
+    box = figure.legends[0] if figure.legends else figure.axes[0].get_legend()
+    return [text.get_text() for text in box.get_texts()]
+
+
+def with_weight(weight):
+    return {"agent": {**L2_INIT, "l2_weight": weight}}
+
+
+def test_lines_and_bands_are_means_and_intervals(write_run, tmp_path):
+    for seed in range(3):
+        write_run(f"a/{seed}", seed, (0.1 * seed, 0.5, 0.2 + 0.1 * seed))
+        write_run(f"b/{seed}", seed, (0.3, 0.3 + 0.1 * seed, 0.3), **L2)
+    runs = load_runs([tmp_path])
+    figure = online_accuracy_figure(runs)
+    (axis,) = figure.axes
+    assert legend(figure) == ["base", "l2_init"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("task", "online accuracy")
+    assert axis.get_title() == "Online accuracy per task"
+    assert "3 seeds, 95 % intervals" in axis.texts[0].get_text()
+
+    table = online_accuracy(runs)
+    bands = [band for band in axis.collections if isinstance(band, PolyCollection)]
+    for agent, line, band in zip(["base", "l2_init"], axis.get_lines(), bands, strict=True):
+        rows = table[table["agent"] == agent]
+        assert line.get_xdata().tolist() == [0, 1, 2]
+        assert line.get_ydata().tolist() == rows["mean"].tolist()
+        heights = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+        for end in ("low", "high"):
+            assert set(zip([0, 1, 2], rows[end], strict=True)) <= heights
+
+
+def test_one_seed_has_no_band(write_run, tmp_path):
+    write_run("0", 0)
+    figure = online_accuracy_figure(load_runs([tmp_path]))
+    (axis,) = figure.axes
+    assert not any(len(band.get_paths()) for band in axis.collections)
+    assert axis.texts[0].get_text().endswith("adam, 1 seed")
+    assert legend(figure) == ["base"]
+
+
+def test_one_task_is_a_point(write_run, tmp_path):
+    write_run("0", 0, (0.4,))
+    (axis,) = online_accuracy_figure(load_runs([tmp_path])).axes
+    assert axis.get_lines()[0].get_marker() == "o"
+
+
+def test_long_streams_are_drawn_as_means_and_say_so(write_run, tmp_path):
+    write_run("0", 0, [0.001 * task for task in range(250)])
+    (axis,) = online_accuracy_figure(load_runs([tmp_path])).axes
+    assert axis.get_xlabel() == "task (each point: mean of 3 tasks)"
+    line = axis.get_lines()[0]
+    assert len(line.get_xdata()) == 84
+    assert line.get_xdata()[:2].tolist() == [1, 4]
+    assert line.get_ydata()[:2].tolist() == pytest.approx([0.001, 0.004])
+
+
+def test_groups_without_a_completed_run_are_not_drawn(write_run, tmp_path):
+    write_run("0", 0)
+    write_run("1", 0, status="diverged", **L2)
+    assert legend(online_accuracy_figure(load_runs([tmp_path]))) == ["base"]
+
+
+def test_labels_name_what_differs(write_run, tmp_path):
+    write_run("0", 0)
+    for weight in (0.01, 0.001):
+        write_run(str(weight), 0, nodes=with_weight(weight), options={"agent": "l2_init"})
+    assert legend(online_accuracy_figure(load_runs([tmp_path]))) == [
+        "base",
+        "l2_init, l2_weight=0.001",
+        "l2_init, l2_weight=0.01",
+    ]
+
+
+def test_equal_last_names_are_written_in_full(write_run, tmp_path):
+    for place, (outer, inner) in enumerate([(1, 1), (1, 2), (2, 1)]):
+        optimizer = {"_target_": "Adam", "lr": outer, "inner": {"lr": inner}}
+        write_run(str(place), 0, nodes={"optimizer": optimizer})
+    labels = legend(online_accuracy_figure(load_runs([tmp_path])))
+    assert "optimizer.lr=1, optimizer.inner.lr=2" in labels or (
+        "optimizer.inner.lr=2, optimizer.lr=1" in labels
+    )
+
+
+def test_a_panel_per_environment_with_equal_styles(write_run, tmp_path):
+    for name in ("one", "two", "three"):
+        nodes = {"env": {**CONFIG["env"], "_target_": name}}
+        write_run(f"{name}/0", 0, nodes=nodes, options={"env": name})
+        write_run(
+            f"{name}/1",
+            0,
+            nodes={**nodes, "agent": L2_INIT},
+            options={"env": name, "agent": "l2_init"},
+        )
+    figure = online_accuracy_figure(load_runs([tmp_path]))
+    assert [axis.get_title() for axis in figure.axes] == ["one", "three", "two"]
+    for axis in figure.axes:
+        assert [line.get_color() for line in axis.get_lines()] == list(PALETTE[:2])
+    assert legend(figure) == ["base", "l2_init"]
+
+
+def test_of_many_groups_the_best_are_drawn(write_run, tmp_path):
+    styles = len(PALETTE) * len(DASHES)
+    for place in range(styles + 2):
+        accuracy = 0.1 + place / 100
+        write_run(str(place), 0, (accuracy, accuracy), nodes=with_weight(place))
+    figure = online_accuracy_figure(load_runs([tmp_path]))
+    (axis,) = figure.axes
+    assert legend(figure) == [f"l2_weight={place}" for place in range(2, styles + 2)]
+    assert "2 lower groups not drawn" in axis.texts[0].get_text()
+    looks = {(line.get_color(), str(line._dash_pattern)) for line in axis.get_lines()}
+    assert len(looks) == styles

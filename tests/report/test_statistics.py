@@ -1,0 +1,160 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from continual.errors import DataError
+from continual.report.runs import load_runs
+from continual.report.statistics import (
+    accuracy_curve,
+    mean_interval,
+    online_accuracy,
+    scored_tasks,
+    summarise,
+)
+
+from .conftest import L2_INIT
+
+
+def exact_quantiles(values, *probabilities):
+    """Quantiles of the mean over all equally likely resamples instead of random ones."""
+    means = [np.mean(resample) for resample in itertools.product(values, repeat=len(values))]
+    return np.quantile(means, probabilities, method="inverted_cdf").tolist()
+
+
+def exact_interval(values):
+    return exact_quantiles(values, 0.025, 0.975)
+
+
+@pytest.mark.parametrize(
+    "values", [[0.1, 0.5], [0.2, 0.3, 0.7], [0.1, 0.11, 0.5, 0.9], [0.78, 0.77, 0.8, 0.79, 0.71]]
+)
+def test_interval_against_all_resamples(values):
+    mean, low, high = mean_interval(values)
+    assert mean == pytest.approx(sum(values) / len(values))
+    # 10,000 random resamples know a probability of 0.025 to about 0.0016.
+    exact = exact_quantiles(values, 0.02, 0.03, 0.97, 0.98)
+    assert exact[0] - 1e-9 <= low <= exact[1] + 1e-9
+    assert exact[2] - 1e-9 <= high <= exact[3] + 1e-9
+
+
+def test_few_or_equal_values():
+    assert all(math.isnan(end) for end in mean_interval([]))
+    mean, low, high = mean_interval([0.3])
+    assert mean == 0.3
+    assert math.isnan(low)
+    assert math.isnan(high)
+    assert mean_interval([0.1, 0.1, 0.1]) == (0.1, 0.1, 0.1)
+
+
+def test_each_column_gets_the_interval_it_would_get_alone():
+    values = np.random.default_rng(3).uniform(size=(4, 300))
+    values[:, 7] = 0.1
+    together = mean_interval(values, 500)
+    assert together.low[7] == together.high[7] == 0.1
+    for column in (0, 7, 299):
+        assert [end[column] for end in together] == [*mean_interval(values[:, column], 500)]
+
+
+def test_an_interval_is_the_same_every_time():
+    assert mean_interval([0.1, 0.2, 0.4, 0.7]) == mean_interval([0.1, 0.2, 0.4, 0.7])
+
+
+def test_summary(write_run, tmp_path):
+    base = [(0.5, 0.25), (0.75, 0.5), (0.25, 0.0)]
+    for seed, accuracies in enumerate(base):
+        write_run(f"base/{seed}", seed, accuracies, test_accuracies=(0.1, 0.2 + seed / 10))
+    agent = {"nodes": {"agent": L2_INIT}, "options": {"agent": "l2_init"}}
+    write_run("l2_init/0", 0, (0.5, 1.0), **agent)
+    write_run("l2_init/1", 1, (0.9, 0.9), status="diverged", **agent)
+    write_run("l2_init/2", 2, (0.9,), status=None, **agent)
+    write_run("l2_init/3", 3, (0.9,), status="failed", **agent)
+    summary = summarise(load_runs([tmp_path])).set_index("agent")
+
+    row = summary.loc["base"]
+    totals = [0.375, 0.625, 0.125]
+    assert row[["n", "diverged", "failed", "unfinished"]].tolist() == [3, 0, 0, 0]
+    assert row["total_average_online_accuracy"] == pytest.approx(np.mean(totals))
+    assert [row["low"], row["high"]] == pytest.approx(exact_interval(totals), abs=1e-9)
+    assert row["first_task_accuracy"] == pytest.approx(0.5)
+    assert row["last_task_accuracy"] == pytest.approx(0.25)
+    assert row["last_task_test_accuracy"] == pytest.approx(0.3)
+
+    row = summary.loc["l2_init"]
+    assert row[["n", "diverged", "failed", "unfinished"]].tolist() == [1, 1, 1, 1]
+    assert row["total_average_online_accuracy"] == 0.75
+    assert math.isnan(row["low"])
+    assert math.isnan(row["high"])
+    assert (row["first_task_accuracy"], row["last_task_accuracy"]) == (0.5, 1.0)
+    assert math.isnan(row["last_task_test_accuracy"])
+
+
+def test_a_group_without_completed_runs_has_a_row_but_no_mean(write_run, tmp_path):
+    write_run("0", 0, status="diverged")
+    write_run("1", 1, status=None)
+    runs = load_runs([tmp_path])
+    (row,) = summarise(runs).to_dict("records")
+    assert (row["n"], row["diverged"], row["unfinished"]) == (0, 1, 1)
+    assert math.isnan(row["total_average_online_accuracy"])
+    assert online_accuracy(runs).empty
+
+
+def test_groups_differ_in_nested_keys(write_run, tmp_path):
+    for place, (lr, seed) in enumerate(itertools.product((0.1, 0.01), (0, 1))):
+        optimizer = {"_target_": "Adam", "lr": lr, "inner": {"beta": 0.9}}
+        write_run(f"a/{place}", seed, (lr, lr), nodes={"optimizer": optimizer})
+    optimizer = {"_target_": "Adam", "lr": 0.1, "inner": {"beta": 0.5}}
+    write_run("b/0", 0, (0.3, 0.3), nodes={"optimizer": optimizer})
+    summary = summarise(load_runs([tmp_path / "a", tmp_path / "b"]))
+    found = summary[["optimizer.lr", "optimizer.inner.beta", "n", "total_average_online_accuracy"]]
+    assert sorted(found.to_numpy().tolist()) == [
+        [0.01, 0.9, 2, 0.01],
+        [0.1, 0.5, 1, 0.3],
+        [0.1, 0.9, 2, 0.1],
+    ]
+
+
+def test_easy_tasks_do_not_count(write_run, tmp_path):
+    kinds = ["hard", "easy", "hard", "easy"]
+    write_run("0", 0, (0.2, 0.9, 0.4, 0.95), task_types=kinds, test_accuracies=(0.1, 0.8, 0.3, 0.9))
+    runs = load_runs([tmp_path])
+    (row,) = summarise(runs).to_dict("records")
+    assert row["first_task_accuracy"] == 0.2
+    assert row["last_task_accuracy"] == 0.4
+    assert row["last_task_test_accuracy"] == 0.3
+    assert row["total_average_online_accuracy"] == pytest.approx(0.3)
+    assert online_accuracy(runs)["task"].tolist() == [0, 2]
+
+
+def test_online_accuracy_per_task(write_run, tmp_path):
+    curves = {0: (0.1, 0.5, 0.3), 1: (0.2, 0.5, 0.1), 2: (0.6, 0.5, 0.2)}
+    for seed, accuracies in curves.items():
+        write_run(str(seed), seed, accuracies)
+    table = online_accuracy(load_runs([tmp_path]))
+    assert list(table.columns) == ["task", "agent", "mean", "low", "high", "n"]
+    assert table["task"].tolist() == [0, 1, 2]
+    assert table["n"].tolist() == [3, 3, 3]
+    for task, row in table.iterrows():
+        values = [accuracies[task] for accuracies in curves.values()]
+        assert row["mean"] == pytest.approx(np.mean(values))
+        assert [row["low"], row["high"]] == pytest.approx(exact_interval(values), abs=1e-9)
+
+
+def test_blocks_average_each_run_before_its_interval(write_run, tmp_path):
+    curves = np.random.default_rng(0).uniform(size=(3, 7))
+    for seed, accuracies in enumerate(curves):
+        write_run(str(seed), seed, accuracies.tolist())
+    curve = accuracy_curve(scored_tasks(load_runs([tmp_path]))[0], block=3)
+    assert curve["task"].tolist() == [1, 4, 6]
+    blocks = [curves[:, :3].mean(1), curves[:, 3:6].mean(1), curves[:, 6]]
+    assert curve["mean"].tolist() == pytest.approx([block.mean() for block in blocks])
+    for block, low, high in zip(blocks, curve["low"], curve["high"], strict=True):
+        assert [low, high] == pytest.approx(exact_interval(block), abs=1e-9)
+
+
+def test_runs_of_a_group_with_other_tasks_are_refused(write_run, tmp_path):
+    write_run("0", 0, (0.1, 0.2, 0.3))
+    write_run("1", 1, (0.1, 0.2))
+    with pytest.raises(DataError, match=r"1: tasks\.csv lacks tasks"):
+        online_accuracy(load_runs([tmp_path]))
