@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Lt
 
 from continual import schema
 from continual.agents.agent import Agent
@@ -48,6 +48,15 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class MetricsConfig:
+    """What is measured besides the columns that every run has."""
+
+    forgetting: bool = False
+    task_fractions: list[Annotated[float, Gt(0), Lt(1)]] = field(default_factory=list)
+    gradients: bool = False
+
+
+@dataclass(frozen=True)
 class WandbConfig:
     """Where the runs' metrics go besides their own folders."""
 
@@ -70,6 +79,7 @@ class TrainConfig:
     network: dict[str, Any]
     env: dict[str, Any]
     optimizer: dict[str, Any]
+    metrics: dict[str, Any]
     engine: dict[str, Any]
     wandb: dict[str, Any]
 
@@ -93,6 +103,7 @@ def check_config(config: Config) -> None:
     schema.check_values(TrainConfig, config, "")
     schema.check_values(EngineConfig, config["engine"], "engine")
     schema.check_values(WandbConfig, config["wandb"], "wandb")
+    schema.check_values(MetricsConfig, config["metrics"], "metrics")
     for name, kind in _KINDS.items():
         schema.check(config[name], name, PROVIDED[name])
         target = config[name]["_target_"]

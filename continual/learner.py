@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn import functional as F
 
 from continual import random
@@ -17,6 +17,8 @@ from continual.networks.network import Network
 from continual.optimizers import Optimizer
 from continual.schema import bind
 from continual.tree import Tree
+
+_GRADIENTS_AT_A_TIME = 50
 
 Numbers: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 # Named here because torch.compile cannot evaluate the annotations of functions within a step.
@@ -52,6 +54,7 @@ class Learner:
         else:
             hidden_layers, distributions = (), initialization.torch_default(network)
         anatomy = Anatomy(weight_names(network), hidden_layers, distributions)
+        agent.check(anatomy)
         return cls(network, agent, optimizer, anatomy)
 
     def init(self, key: Tensor, numbers: Numbers) -> Tree:
@@ -109,6 +112,39 @@ class Learner:
                 "diverged_at": torch.where(diverged_now, step + 1, online["diverged_at"]),
             },
         }
+
+    def end_task(self, state: Tree, numbers: Numbers, x_NCHW: Tensor, y_N: Tensor) -> Tree:
+        """The agent's state after a task with these training images."""
+        agent, _ = self._bound(numbers)
+        weights = self._weights(state["params"])
+        norms = {name: param for name, param in state["params"].items() if name not in weights}
+
+        def loss(weights: Weights, x_CHW: Tensor, y: Tensor) -> Tensor:
+            logits_BK, _ = self.forward({**weights, **norms}, x_CHW[None])
+            return F.cross_entropy(logits_BK, y[None])
+
+        def squared_gradients(count: int) -> Weights:
+            # Gradients of single examples are as large as the parameters each: a few at a time.
+            each = vmap(grad(loss), (None, 0, 0))
+            total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+            starts = range(0, min(count, len(x_NCHW)), _GRADIENTS_AT_A_TIME)
+            for start in starts:
+                few = slice(start, min(start + _GRADIENTS_AT_A_TIME, count))
+                for name, grads in each(weights, x_NCHW[few], y_N[few]).items():
+                    total[name] = total[name] + (grads**2).sum(0)
+            return {name: sums / len(x_NCHW[:count]) for name, sums in total.items()}
+
+        return agent.end_task(weights, state["agent"], squared_gradients)
+
+    def gradient(self, params: Weights, x_BCHW: Tensor, y_B: Tensor) -> Weights:
+        """The gradient of the mean cross-entropy on these images, by the name of the weight."""
+
+        def loss(weights: Weights) -> Tensor:
+            logits_BK, _ = self.forward({**params, **weights}, x_BCHW)
+            return F.cross_entropy(logits_BK, y_B)
+
+        grads: Weights = grad(loss)(self._weights(params))
+        return grads
 
     def forward(self, params: Weights, x_BCHW: Tensor) -> tuple[Tensor, Weights]:
         """The logits [B, K] and the features by layer, for these parameters."""

@@ -133,6 +133,23 @@ def plasticity(
     return {name: value.float() for name, value in measures.items()}
 
 
+def gradients(grads: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The norm of a gradient and the fraction of its entries that are exactly 0: 0-d float32 tensors.
+
+    grads: parameter name -> tensor. The keys are `gradient_norm` and `zero_gradient_fraction`, over all
+    entries, then each of them by layer, as in `plasticity`.
+    """
+    layers = {"": grads, **{f"/{name}": own for name, own in _by_module(grads).items()}}
+    norms, zeros = {}, {}
+    for suffix, own in layers.items():
+        entries = torch.cat([grad.flatten() for grad in own.values()]).double()
+        norms[f"gradient_norm{suffix}"] = torch.linalg.vector_norm(entries).float()
+        zeros[f"zero_gradient_fraction{suffix}"] = (entries == 0).double().mean().float()
+    overall = {"gradient_norm": norms.pop("gradient_norm")}
+    overall["zero_gradient_fraction"] = zeros.pop("zero_gradient_fraction")
+    return {**overall, **norms, **zeros}
+
+
 def backward_transfer(accuracy_KM: ArrayLike) -> float:
     """Mean over m < K of A[K, m] - A[m, m]: what K tasks in all did to the accuracy on each.
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,12 @@ from continual.tree import Tree, leaves, transform
 log = logging.getLogger(__name__)
 
 _Leaves: TypeAlias = dict[tuple[str, ...], Tensor]
+_Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor], Tree]
 
 # Evaluation works through the replicas in groups whose input images fit in this many bytes.
 _EVALUATION_BYTES = 64 * 2**20
-# Singular values are taken of the features of up to this many examples (the paper's measure).
-_FEATURE_EXAMPLES = 1000
+# Features and gradients are measured on up to this many examples (the paper's measure).
+_MEASURED_EXAMPLES = 1000
 # Parameters of a population for one CPU core (measured where a core has 1 MB of L2 and shares 32 MB of L3).
 _CACHED_PARAMETER_BYTES = 3 * 2**20
 
@@ -90,10 +91,9 @@ class Population:
 
     def enter_task(self, task: int, step: int) -> None:
         """Go to a step of a task without touching the replicas' state, as after a restore."""
-        draw = vmap(lambda drawn, key: self.environment.task(drawn, key, task))
-        fresh = draw(self._drawn, self._env_keys)
+        fresh = self._draw_task(task)
         if self._task is None:
-            self._task = transform(torch.clone, fresh)
+            self._task = cast(Task, transform(torch.clone, fresh))
         else:  # in place, so that the compiled step keeps its buffers
             tensors = dict(leaves(fresh))
             for path, buffer in leaves(self._task):
@@ -119,38 +119,68 @@ class Population:
                 )
         self.step_in_task += steps
 
-    def online(self) -> dict[str, list[float]]:
-        """The current task's online sums by replica, read from the device (synchronises)."""
-        return {name: sums.tolist() for name, sums in self.state["online"].items()}
+    def online_accuracy(self) -> list[float]:
+        """The mean accuracy over the current task's steps so far, by replica (synchronises)."""
+        images = self.step_in_task * self.environment.batch_size
+        return [correct / images for correct in self.state["online"]["correct"].tolist()]
+
+    def online_loss(self) -> list[float]:
+        """The mean loss over the current task's steps so far, by replica (synchronises)."""
+        return [loss / self.step_in_task for loss in self.state["online"]["loss"].tolist()]
+
+    def diverged_at(self) -> list[int]:
+        """The step, counted from 1, whose loss was not finite, by replica; 0 for none (synchronises)."""
+        steps: list[int] = self.state["online"]["diverged_at"].tolist()
+        return steps
+
+    def end_task(self) -> None:
+        """Tell the agents that the task is over, if they want to know."""
+        if not self.learner.agent.sees_task_ends:
+            return
+        task = self._current_task()
+        used = self.environment.task_size(self.task)
+
+        def end(state: Tree, numbers: Tree, task: Task) -> Tree:
+            rows, labels = task["rows"][:used], task["labels"][:used]
+            x = self._images(self.environment.dataset.x_train, rows, task.get("permutation"))
+            return self.learner.end_task(state, numbers, x, labels)
+
+        with torch.no_grad():
+            after = vmap(end, chunk_size=1)(self.state, self._numbers, task)
+        for path, leaf in leaves(self.state["agent"]):
+            leaf.copy_(dict(leaves(after))[path])
 
     def measure(self) -> dict[str, Tensor]:
         """Test accuracy on the current task and the measures of plasticity, each [R], on the CPU."""
-        task, dataset = self._current_task(), self.environment.dataset
-        if "test_rows" in task:
-            pixels, rows, labels = dataset.x_test, task["test_rows"], task["test_labels"]
-            used = rows.shape[1]
-        else:
-            pixels, rows, labels = dataset.x_train, task["rows"], task["labels"]
-            used = self.environment.task_size(self.task)
-        permutation = task.get("permutation")
 
-        def measures(
-            params: Tree, initial: Tree, rows: Tensor, labels: Tensor, permutation: Tensor | None
-        ) -> Tree:
-            x = images(pixels, self._scale, self._shift, rows[:used], permutation)
+        def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
             logits, features = self.learner.forward(params, x)
-            accuracy = (logits.argmax(-1) == labels[:used]).to(torch.float64).mean()
-            seen = {name: h[:_FEATURE_EXAMPLES] for name, h in features.items()}
+            seen = {name: h[:_MEASURED_EXAMPLES] for name, h in features.items()}
             weights = {name: params[name] for name in initial}
-            return {"test_accuracy": accuracy, **metrics.plasticity(seen, weights, initial)}
+            return {"test_accuracy": _accuracy(logits, y), **metrics.plasticity(seen, weights, initial)}
 
-        bytes_each = 4 * used * dataset.x_train[0].numel()
-        together = max(1, min(self.size, _EVALUATION_BYTES // bytes_each))
-        in_dims = (0, 0, 0, 0, None if permutation is None else 0)
+        return self._on_test_images(measures, self.task)
+
+    def test_accuracy(self, task: int) -> Tensor:
+        """The accuracy on the test images of any task, current, past or to come: [R], on the CPU."""
+
+        def accuracy(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
+            return {"test_accuracy": _accuracy(self.learner.forward(params, x)[0], y)}
+
+        return self._on_test_images(accuracy, task)["test_accuracy"]
+
+    def measure_gradients(self) -> dict[str, Tensor]:
+        """Measures of the loss's gradient on the first training images of the current task, each [R]."""
+        pixels = self.environment.dataset.x_train
+        used = min(_MEASURED_EXAMPLES, self.environment.task_size(self.task))
+
+        def measures(params: Tree, task: Task) -> Tree:
+            x = self._images(pixels, task["rows"][:used], task.get("permutation"))
+            return metrics.gradients(self.learner.gradient(params, x, task["labels"][:used]))
+
+        together = self._together(used)
         with torch.no_grad():
-            found = vmap(measures, in_dims, chunk_size=together)(
-                self.state["params"], self.state["initial"], rows, labels, permutation
-            )
+            found = vmap(measures, chunk_size=together)(self.state["params"], self._current_task())
         return {name: values.cpu() for name, values in found.items()}
 
     def replica_state(self, replica: int) -> dict[str, Tensor]:
@@ -161,6 +191,43 @@ class Population:
         """Put back what `replica_state` gave. KeyError or RuntimeError if it is not of this structure."""
         for path, leaf in leaves(self.state):
             leaf[replica].copy_(state["/".join(path)])
+
+    def _on_test_images(self, measures: _Measures, number: int) -> dict[str, Tensor]:
+        """`measures(params, initial, x, y)` for each replica, on the test images of a task."""
+        task = self._current_task() if number == self.task else self._draw_task(number)
+        if "test_rows" in task:
+            pixels, rows, labels = self.environment.dataset.x_test, task["test_rows"], task["test_labels"]
+            used = rows.shape[1]
+        else:
+            pixels, rows, labels = self.environment.dataset.x_train, task["rows"], task["labels"]
+            used = self.environment.task_size(number)
+        permutation = task.get("permutation")
+
+        def one(
+            params: Tree, initial: Tree, rows: Tensor, labels: Tensor, permutation: Tensor | None
+        ) -> Tree:
+            x = self._images(pixels, rows[:used], permutation)
+            return measures(params, initial, x, labels[:used])
+
+        in_dims = (0, 0, 0, 0, None if permutation is None else 0)
+        with torch.no_grad():
+            found = vmap(one, in_dims, chunk_size=self._together(used))(
+                self.state["params"], self.state["initial"], rows, labels, permutation
+            )
+        return {name: values.cpu() for name, values in found.items()}
+
+    def _together(self, examples: int) -> int:
+        """How many replicas to evaluate at a time, so that their input images fit in a budget."""
+        bytes_each = 4 * examples * self.environment.dataset.x_train[0].numel()
+        return max(1, min(self.size, _EVALUATION_BYTES // bytes_each))
+
+    def _images(self, pixels: Tensor, rows: Tensor, permutation: Tensor | None) -> Tensor:
+        return images(pixels, self._scale, self._shift, rows, permutation)
+
+    def _draw_task(self, number: int) -> Task:
+        draw = vmap(lambda drawn, key: self.environment.task(drawn, key, number))
+        task: Task = draw(self._drawn, self._env_keys)
+        return task
 
     def _compile_and_advance(self, *inputs: Any) -> None:
         """The first step: compile, or say why that failed and go on without."""
@@ -189,7 +256,7 @@ class Population:
 
         def one(state: Tree, numbers: Tree, key: Tensor, task: Task, places: Tensor) -> _Leaves:
             batch = places.index_select(0, cursor.reshape(1))[0]
-            x = images(pixels, self._scale, self._shift, task["rows"][batch], task.get("permutation"))
+            x = self._images(pixels, task["rows"][batch], task.get("permutation"))
             after = self.learner.step(state, numbers, x, task["labels"][batch], key, step)
             before = dict(leaves(state))
             return {path: leaf for path, leaf in leaves(after) if leaf is not before[path]}
@@ -224,6 +291,10 @@ class Population:
             batches = draw(self._env_keys)
             self._shuffled = (self.task, epoch, batches)
         return self._shuffled[2]
+
+
+def _accuracy(logits_BK: Tensor, y_B: Tensor) -> Tensor:
+    return (logits_BK.argmax(-1) == y_B).to(torch.float64).mean()
 
 
 def fastest_size(network: nn.Module, device: torch.device) -> int:

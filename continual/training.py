@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
-from continual.config import Replica, check_config, device
+from continual.config import MetricsConfig, Replica, check_config, device
 from continual.datasets.dataset import Dataset
 from continual.envs.environment import Environment
 from continual.errors import ConfigError
@@ -24,7 +24,7 @@ from continual.population import Population, compiler_problem
 from continual.schema import locate, number_fields
 from continual.tracking.progress import Snapshot
 from continual.tracking.recorder import Recorder
-from continual.tracking.run_folder import read_summary
+from continual.tracking.run_folder import Row, read_summary
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,9 @@ def train(
     learner, environment = prepare(config)
     population = _population(replicas, learner, environment)
     recorders = [Recorder(replica, len(replicas)) for replica in replicas]
+    pause = _Pause(population, recorders, config["engine"]["checkpoint_minutes"], report, should_stop)
     try:
-        _run_tasks(population, recorders, config["engine"], report, should_stop)
+        _run_tasks(population, recorders, MetricsConfig(**config["metrics"]), pause)
     except Interrupted:
         raise
     except Exception:
@@ -71,64 +72,118 @@ def train(
 
 
 def _run_tasks(
-    population: Population,
-    recorders: Sequence[Recorder],
-    engine: Mapping[str, Any],
-    report: Callable[[Snapshot], None],
-    should_stop: Callable[[], bool],
+    population: Population, recorders: Sequence[Recorder], wanted: MetricsConfig, pause: "_Pause"
 ) -> None:
     environment = population.environment
-    clock = _Clock(engine["checkpoint_minutes"])
+    steps = environment.steps_per_task
+    fractions = {max(1, round(fraction * steps)): fraction for fraction in wanted.task_fractions}
+    stops = sorted({*fractions, steps})
+
     first_task, first_step = _resume(population, recorders)
+    pause.begin()
     for task in range(first_task, environment.num_tasks):
         if task == first_task and first_step > 0:
             population.enter_task(task, first_step)
         else:
             population.start_task(task)
 
-        while population.step_in_task < environment.steps_per_task:
-            left = environment.steps_per_task - population.step_in_task
-            population.advance(min(population.chunk_steps, left))
-            if clock.report_is_due():
-                report(_snapshot(population))
-            if should_stop():
-                _checkpoint(population, recorders)
-                raise Interrupted
-            if clock.checkpoint_is_due():
-                _checkpoint(population, recorders)
+        while population.step_in_task < steps:
+            stop = next(stop for stop in stops if stop > population.step_in_task)
+            population.advance(min(population.chunk_steps, stop - population.step_in_task))
+            if population.step_in_task in fractions:
+                _record_fraction(population, recorders, fractions[population.step_in_task])
+            if population.step_in_task < steps:
+                pause(task, population.step_in_task)
 
-        _record_task(population, recorders)
+        _record_task(population, recorders, wanted)
+        population.end_task()
         if all(recorder.status == "diverged" for recorder in recorders):
             break
-    report(_snapshot(population))
-    _checkpoint(population, recorders)
+        pause(task + 1, 0)
+    pause.end()
     for recorder in recorders:
         recorder.finish()
 
 
-def _record_task(population: Population, recorders: Sequence[Recorder]) -> None:
+def _record_fraction(population: Population, recorders: Sequence[Recorder], fraction: float) -> None:
+    """Columns of the task's row that are known before its end: accuracies after a fraction of it."""
+    online = population.online_accuracy()
+    test = population.test_accuracy(population.task).tolist()
+    for recorder, online_accuracy, test_accuracy in zip(recorders, online, test, strict=True):
+        recorder.add_columns(
+            {f"online_accuracy@{fraction:g}": online_accuracy, f"test_accuracy@{fraction:g}": test_accuracy}
+        )
+
+
+def _record_task(population: Population, recorders: Sequence[Recorder], wanted: MetricsConfig) -> None:
     """Read the task's results from the device, once, and hand each replica its row."""
     environment, task = population.environment, population.task
-    online, measures = population.online(), population.measure()
+    accuracy, loss = population.online_accuracy(), population.online_loss()
+    diverged_at = population.diverged_at()
+    measures = {name: values.tolist() for name, values in population.measure().items()}
+    if wanted.gradients:
+        measures |= {name: values.tolist() for name, values in population.measure_gradients().items()}
+    past = [population.test_accuracy(m).tolist() for m in range(task)] if wanted.forgetting else []
+
     for r, recorder in enumerate(recorders):
-        if online["diverged_at"][r]:
-            recorder.mark_diverged(int(online["diverged_at"][r]))
+        if diverged_at[r]:
+            recorder.mark_diverged(diverged_at[r])
             continue
-        steps = environment.steps_per_task
-        row = {
+        row: Row = {
             "task": task,
             "task_type": environment.task_type(task),
-            "step": (task + 1) * steps,
-            "online_accuracy": online["correct"][r] / (steps * environment.batch_size),
-            "online_loss": online["loss"][r] / steps,
-            **{name: values[r].item() for name, values in measures.items()},
+            "step": (task + 1) * environment.steps_per_task,
+            "online_accuracy": accuracy[r],
+            "online_loss": loss[r],
+            **{name: values[r] for name, values in measures.items()},
         }
         recorder.add_task(row, environment.is_scored(task))
+        if wanted.forgetting:
+            recorder.add_accuracies([*(values[r] for values in past), measures["test_accuracy"][r]])
 
 
-def _checkpoint(population: Population, recorders: Sequence[Recorder]) -> None:
-    for r, recorder in enumerate(recorders):
-        recorder.save_checkpoint(population.task, population.step_in_task, population.replica_state(r))
+class _Pause:
+    """What is done between two chunks of steps: report, write checkpoints, stop if asked to."""
+
+    def __init__(
+        self,
+        population: Population,
+        recorders: Sequence[Recorder],
+        checkpoint_minutes: float,
+        report: Callable[[Snapshot], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._population, self._recorders = population, recorders
+        self._between_checkpoints = 60 * checkpoint_minutes
+        self._report, self._should_stop = report, should_stop
+        self._last_report = self._last_checkpoint = time.monotonic()
+
+    def begin(self) -> None:
+        """Before the first step."""
+        self._report(_snapshot(self._population))
+        self._last_report = self._last_checkpoint = time.monotonic()
+
+    def __call__(self, task: int, step: int) -> None:
+        """At a point to go on from: a task and a step in it."""
+        now = time.monotonic()
+        if now - self._last_report >= 1:
+            self._report(_snapshot(self._population))
+            self._last_report = now
+        stopping = self._should_stop()
+        if stopping or now - self._last_checkpoint >= self._between_checkpoints:
+            self._checkpoint(task, step)
+            self._last_checkpoint = time.monotonic()
+        if stopping:
+            raise Interrupted
+
+    def end(self) -> None:
+        """After the last task."""
+        self._report(_snapshot(self._population))
+        self._checkpoint(self._population.task + 1, 0)
+
+    def _checkpoint(self, task: int, step: int) -> None:
+        for r, recorder in enumerate(self._recorders):
+            recorder.save_checkpoint((task, step), self._population.replica_state(r))
 
 
 def _resume(population: Population, recorders: Sequence[Recorder]) -> tuple[int, int]:
@@ -148,8 +203,7 @@ def _resume(population: Population, recorders: Sequence[Recorder]) -> tuple[int,
         population.restore(r, chosen.state)
         recorder.start(chosen)
     log.info("going on from task %d, step %d", *position)
-    task, step = position
-    return (task + 1, 0) if step == population.environment.steps_per_task else position
+    return position
 
 
 def steps(replica: Replica) -> int:
@@ -246,35 +300,13 @@ def _make(node: Mapping[str, Any], path: str, **provided: Any) -> Any:
 
 def _snapshot(population: Population) -> Snapshot:
     environment = population.environment
-    done = population.task * environment.steps_per_task + population.step_in_task
-    correct = population.online()["correct"]
-    images = max(1, population.step_in_task) * environment.batch_size
+    done = max(0, population.task) * environment.steps_per_task + population.step_in_task
+    accuracies = population.online_accuracy() if population.step_in_task else []
     return Snapshot(
         tasks_done=done // environment.steps_per_task,
         num_tasks=environment.num_tasks,
         steps_done=done,
         num_steps=environment.num_tasks * environment.steps_per_task,
         replicas=population.size,
-        online_accuracy=sum(correct) / len(correct) / images,
+        online_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
     )
-
-
-class _Clock:
-    """Says when a report (every second) and a checkpoint are due."""
-
-    def __init__(self, checkpoint_minutes: float) -> None:
-        self._between_checkpoints = 60 * checkpoint_minutes
-        self._last_report = float("-inf")
-        self._last_checkpoint = time.monotonic()
-
-    def report_is_due(self) -> bool:
-        if time.monotonic() - self._last_report < 1:
-            return False
-        self._last_report = time.monotonic()
-        return True
-
-    def checkpoint_is_due(self) -> bool:
-        if time.monotonic() - self._last_checkpoint < self._between_checkpoints:
-            return False
-        self._last_checkpoint = time.monotonic()
-        return True

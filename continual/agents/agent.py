@@ -60,6 +60,9 @@ class Update(NamedTuple):
 class Agent:
     """Adds nothing and changes nothing; the methods derive from it and override what they need."""
 
+    def check(self, anatomy: Anatomy) -> None:
+        """Raise ConfigError, in one sentence, if the method cannot work on this network."""
+
     def init(self, context: Context) -> Tree:
         """The agent's own state before the first step: a tree of tensors."""
         return {}
@@ -75,6 +78,19 @@ class Agent:
         update that is returned as it came (the same object) costs nothing.
         """
         return update
+
+    def end_task(self, weights: Weights, state: Tree, squared_gradients: Callable[[int], Weights]) -> Tree:
+        """The agent's state after the last step of a task; called only for agents that override it.
+
+        `squared_gradients(n)` is the mean over the task's first n training images of the squared gradient
+        of each one's log-likelihood.
+        """
+        return state
+
+    @property
+    def sees_task_ends(self) -> bool:
+        """Whether this agent is told when a task ends."""
+        return type(self).end_task is not Agent.end_task
 
 
 def weight_names(network: nn.Module) -> tuple[str, ...]:

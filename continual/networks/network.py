@@ -1,10 +1,15 @@
 """What the program asks of a network."""
 
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
+from continual.errors import ConfigError
 from continual.networks.initialization import Distribution, torch_default
 
 
@@ -13,9 +18,11 @@ class HiddenLayer:
     """A hidden layer: the module that computes its units, and the one that reads them.
 
     `incoming` and `outgoing` are names of Linear or Conv2d modules. The first axis of the incoming weight
-    and of its bias are the units; the second axis of the outgoing weight has `spread` consecutive entries
-    for each unit (more than one where a map is flattened into a linear layer).
-    `norm` names the layer's LayerNorm, where it has one.
+    and of its bias are the units. The second axis of the outgoing weight is [outputs_per_unit, units,
+    spread] flattened: `spread` entries for each output where a map is flattened into a linear layer, and
+    two outputs for each unit with crelu, all relu(z) before all relu(-z). Axis 1 of the features is
+    [outputs_per_unit, units] likewise. `norm` names the layer's LayerNorm, where it has one. `pool` is the
+    window and stride of the max-pooling between the units and the module that reads them; 1 is none.
     """
 
     name: str
@@ -24,6 +31,8 @@ class HiddenLayer:
     units: int
     spread: int = 1
     norm: str | None = None
+    outputs_per_unit: int = 1
+    pool: int = 1
 
 
 class Network(nn.Module):
@@ -31,7 +40,12 @@ class Network(nn.Module):
 
     `forward(x_BCHW)` returns the logits [B, K] and the features: for each hidden layer, by name, its
     units' outputs, [B, units] or, of a convolution before pooling, [B, units, H, W].
-    A plain nn.Module with such a forward can be trained too; agents that replace units need this class.
+
+    A plain nn.Module can be trained too, if its __init__ takes `input_shape` (C, H, W) and `num_classes`,
+    its forward returns (logits, features), features being a dict as above or a list, and it has no other
+    parameters than those of Linear, Conv2d, LayerNorm and GroupNorm modules, which then start as PyTorch
+    starts them. Other parameters need an `initial_distribution`, and agents that replace units need
+    `hidden_layers`: those networks derive from this class.
     """
 
     hidden_layers: tuple[HiddenLayer, ...] = ()
@@ -43,3 +57,47 @@ class Network(nn.Module):
     def initial_distribution(self) -> Mapping[str, Distribution]:
         """The distribution from which each parameter is drawn, by name."""
         return torch_default(self)
+
+
+def check_forward(network: nn.Module, input_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Run a network on two blank images, as one of many replicas; ConfigError if its forward will not do."""
+    name = type(network).__name__
+    params = {key: value.detach()[None] for key, value in network.named_parameters()}
+    images = torch.zeros(1, 2, *input_shape)
+
+    def forward(params: Mapping[str, Tensor], x_BCHW: Tensor) -> Tensor:
+        _check_output(
+            functional_call(network, dict(params), (x_BCHW,)), f"network: {name}.forward", num_classes
+        )
+        return x_BCHW
+
+    try:
+        with torch.no_grad():
+            vmap(forward)(params, images)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a user's own forward may raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"network: {name}.forward fails as one of many networks, for images of shape "
+            f"{tuple(input_shape)}: {reason} ({Path(last.filename).name}:{last.lineno})"
+        ) from error
+
+
+def _check_output(output: object, who: str, num_classes: int) -> None:
+    if not (isinstance(output, tuple) and len(output) == 2 and isinstance(output[0], Tensor)):
+        raise ConfigError(f"{who} must return (logits, features), not a {type(output).__name__}.")
+    logits, features = output
+    if logits.shape != (2, num_classes):
+        raise ConfigError(
+            f"{who} must return logits of shape {(2, num_classes)} for 2 images and {num_classes} classes, "
+            f"not {tuple(logits.shape)}."
+        )
+    layers = features.values() if isinstance(features, Mapping) else features
+    if not isinstance(layers, Iterable) or not all(
+        isinstance(h, Tensor) and h.ndim in (2, 4) and len(h) == 2 for h in layers
+    ):
+        raise ConfigError(
+            f"{who} must return as features a dict or list of tensors [B, units] or [B, units, H, W]."
+        )

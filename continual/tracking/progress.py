@@ -1,23 +1,177 @@
-"""Stand-in until the real one lands."""
+"""How far a sweep has come: a bar on a terminal, plain lines elsewhere."""
 
+import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Column
 
 
 @dataclass(frozen=True)
 class Snapshot:
+    """Where one population is; the counts include what was done before a resume."""
+
     tasks_done: int
     num_tasks: int
-    steps_done: int
-    num_steps: int
+    steps_done: int  # of each replica
+    num_steps: int  # of each replica
     replicas: int
-    online_accuracy: float | None
+    online_accuracy: float | None  # mean over the replicas, in [0, 1]; None: nothing measured yet
 
 
 class Progress:
-    def __init__(self, replica_steps: int) -> None: ...
-    def __enter__(self):
+    """Shows how far populations are that run in turn or at the same time.
+
+    On a terminal it is a bar, redrawn at most every `interval` seconds; elsewhere a line is printed
+    at most every `plain_interval` seconds. The last state is shown in any case. All of it goes to
+    `console`, by default stderr.
+
+    `replica_steps` is the sum of steps times replicas over all populations, whether they are done,
+    running or still to come. Rates are those of the last `rate_period` seconds, and leave out what
+    a population had done before its first snapshot, when it was resumed.
+    """
+
+    def __init__(
+        self,
+        replica_steps: int,
+        *,
+        console: Console | None = None,
+        interval: float = 1.0,
+        plain_interval: float = 10.0,
+        rate_period: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._replica_steps = replica_steps
+        self._console = Console(stderr=True) if console is None else console
+        self._rate_period = rate_period
+        self._clock = clock
+        self._latest: dict[int, Snapshot] = {}
+        self._seen = _Done(0.0, 0, 0)
+        self._recent: deque[_Done] = deque()
+        self._began: float | None = None
+        self._shown_at: float | None = None
+        self._is_shown = True  # whether the latest state is
+        self._bar: Bar | None = None
+        self._interval = plain_interval
+        if self._console.is_interactive:
+            self._interval = interval
+            # update() redraws it, so that no thread of its own takes time from the training.
+            self._bar = Bar(
+                BarColumn(bar_width=12),
+                TextColumn("{task.description}", table_column=Column(no_wrap=False)),
+                console=self._console,
+                auto_refresh=False,
+            )
+            self._bar_task = self._bar.add_task("starting", total=max(1, replica_steps))
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
         return self
 
-    def __exit__(self, *a): ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not self._is_shown:
+            self._show(self._clock())
+        if self._bar is not None:
+            self._bar.stop()
+
     def update(self, population: int, snapshot: Snapshot) -> None:
-        print(population, snapshot)
+        """Take in where a population is; its first snapshot tells what was done before.
+
+        `population` is any number that tells the populations apart. One may fall back, as after a
+        retry from a checkpoint.
+        """
+        now = self._clock()
+        if self._began is None:
+            self._began = now
+        steps = 0
+        if population in self._latest:
+            steps = max(0, snapshot.steps_done - self._latest[population].steps_done)
+        self._latest[population] = snapshot
+        self._seen = _Done(
+            now, self._seen.steps + steps, self._seen.replica_steps + steps * snapshot.replicas
+        )
+        self._recent.append(self._seen)
+        while len(self._recent) > 2 and self._recent[1].at <= now - self._rate_period:
+            self._recent.popleft()
+        self._is_shown = False
+        if self._shown_at is None or now - self._shown_at >= self._interval:
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        self._shown_at = now
+        self._is_shown = True
+        done = sum(one.steps_done * one.replicas for one in self._latest.values())
+        text = self._text(now, done)
+        if self._bar is None:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            self._bar.update(self._bar_task, completed=done, description=text, refresh=True)
+
+    def _text(self, now: float, done: int) -> str:
+        latest = self._latest.values()
+        percent = 100 * done // max(1, self._replica_steps)
+        tasks_done = sum(one.tasks_done for one in latest)
+        parts = [f"{percent}%", f"tasks {tasks_done}/{sum(one.num_tasks for one in latest)}"]
+
+        accuracy = self._online_accuracy()
+        if accuracy is not None:
+            parts.append(f"online accuracy {accuracy:.3f}")
+
+        seconds = self._recent[-1].at - self._recent[0].at
+        steps = self._recent[-1].steps - self._recent[0].steps
+        replica_steps = self._recent[-1].replica_steps - self._recent[0].replica_steps
+        left = self._replica_steps - done
+        if left <= 0:
+            parts.append(f"in {_duration(now - (self._began or now))}")
+        elif seconds > 0 and replica_steps > 0:
+            parts.append(f"{_duration(left / (replica_steps / seconds))} left")
+        else:
+            parts.append("-:-- left")
+
+        if seconds > 0:
+            parts.append(f"{_rate(steps / seconds)} steps/s")
+            if any(one.replicas > 1 for one in latest):
+                parts.append(f"{_rate(replica_steps / seconds)} replica-steps/s")
+        return " | ".join(parts)
+
+    def _online_accuracy(self) -> float | None:
+        measured = [
+            (one.online_accuracy, one.replicas)
+            for one in self._latest.values()
+            if one.online_accuracy is not None
+        ]
+        if not measured:
+            return None
+        return sum(mean * n for mean, n in measured) / sum(n for _, n in measured)
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What all populations together had done by a time, from their first snapshots on."""
+
+    at: float
+    steps: int
+    replica_steps: int
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    """Return `1:05` (minutes, seconds) or, from one hour on, `2:03:05`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

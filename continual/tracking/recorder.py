@@ -3,13 +3,14 @@
 import hashlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from continual.config import Replica, config_hash
+from continual.metrics import backward_transfer, one_step_backward_transfer
 from continual.provenance import git_commit, versions
 from continual.tracking.run_folder import Row, RunFolder
 from continual.tracking.wandb_run import WandbRun
@@ -17,21 +18,18 @@ from continual.tracking.wandb_run import WandbRun
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A replica at a point: (task, steps done in it), its state, and what it had recorded."""
+    """A replica at a point, (task, steps done in it): its state and what it had recorded."""
 
     position: tuple[int, int]
     state: Mapping[str, Tensor]
-    rows: list[Row]
-    scored: list[float]
-    diverged_at: int
-    wall_seconds: float
+    recorded: Mapping[str, Any]
 
 
 class Recorder:
     """Writes one replica's results while its population trains.
 
     `status` is "running", then "completed", "diverged" or "failed". A diverged replica records nothing
-    after the task in which its loss stopped being finite, and has no total.
+    from the task on in which its loss stopped being finite, and has no total.
     """
 
     def __init__(self, replica: Replica, replicas: int) -> None:
@@ -39,6 +37,7 @@ class Recorder:
         self.status = "running"
         self._folder = RunFolder(replica.folder)
         self._replicas = replicas
+        self._columns: Row = {}
         self._scored: list[float] = []
         self._diverged_at = 0
         self._seconds_before = 0.0
@@ -56,51 +55,68 @@ class Recorder:
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints in the folder that belong to this config, newest first."""
         return [
-            Checkpoint(
-                (saved["task"], saved["step_in_task"]),
-                saved["state"],
-                saved["rows"],
-                saved["scored"],
-                saved["diverged_at"],
-                saved["wall_seconds"],
-            )
+            Checkpoint((saved["task"], saved["step_in_task"]), saved["state"], saved["recorded"])
             for saved in self._folder.load_checkpoints()
             if saved["config_hash"] == self._hash
         ]
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Begin to record, from the start or from a checkpoint."""
-        self._folder.start(checkpoint.rows if checkpoint else [])
-        if checkpoint:
-            self._scored = list(checkpoint.scored)
-            self._seconds_before = checkpoint.wall_seconds
-            if checkpoint.diverged_at:
-                self.mark_diverged(checkpoint.diverged_at)
+        recorded = checkpoint.recorded if checkpoint else {}
+        self._folder.tasks.start(recorded.get("tasks", []))
+        if self.replica.config["metrics"]["forgetting"]:
+            self._folder.forgetting.start(recorded.get("forgetting", []))
+        self._columns = dict(recorded.get("columns", {}))
+        self._scored = list(recorded.get("scored", []))
+        self._seconds_before = recorded.get("wall_seconds", 0.0)
+        if recorded.get("diverged_at"):
+            self.mark_diverged(recorded["diverged_at"])
         self._wandb = self._start_wandb(resumed=checkpoint is not None)
+        # A killed process loses what W&B had not written yet; a row that is logged again does no harm.
+        for row in self._folder.tasks.rows:
+            self._wandb.log(row)
+
+    def add_columns(self, columns: Row) -> None:
+        """Record what the row of the task in progress will have besides the rest."""
+        self._columns |= columns
 
     def add_task(self, row: Row, scored: bool) -> None:
         """Record a finished task; `scored` says whether it counts in the total."""
-        self._folder.add_row(row)
+        row, self._columns = {**row, **self._columns}, {}
+        self._folder.tasks.add(row)
         if scored:
             self._scored.append(float(row["online_accuracy"]))
         if self._wandb:
             self._wandb.log(row)
 
+    def add_accuracies(self, accuracies: Sequence[float]) -> None:
+        """Record the test accuracy on each task so far, after the last of them."""
+        num_tasks = self.replica.config["env"]["num_tasks"]
+        row: Row = {"task": len(accuracies) - 1}
+        row |= {str(m): accuracy for m, accuracy in enumerate(accuracies)}
+        row |= {str(m): "" for m in range(len(accuracies), num_tasks)}
+        self._folder.forgetting.add(row)
+
     def mark_diverged(self, step: int) -> None:
         """The loss was not finite at this step (counted from 1 over all tasks)."""
         self.status, self._diverged_at = "diverged", step
 
-    def save_checkpoint(self, task: int, step_in_task: int, state: Mapping[str, Tensor]) -> None:
-        """Make this the point from which the run goes on."""
+    def save_checkpoint(self, position: tuple[int, int], state: Mapping[str, Tensor]) -> None:
+        """Make this the point from which the run goes on: a task, and the steps done in it."""
         self._folder.save_checkpoint(
             {
                 "config_hash": self._hash,
-                "task": task,
-                "step_in_task": step_in_task,
+                "task": position[0],
+                "step_in_task": position[1],
                 "state": dict(state),
-                "scored": self._scored,
-                "diverged_at": self._diverged_at,
-                "wall_seconds": self._seconds(),
+                "recorded": {
+                    "tasks": self._folder.tasks.rows,
+                    "forgetting": self._folder.forgetting.rows,
+                    "columns": self._columns,
+                    "scored": self._scored,
+                    "diverged_at": self._diverged_at,
+                    "wall_seconds": self._seconds(),
+                },
             }
         )
 
@@ -117,7 +133,7 @@ class Recorder:
         self._end({"error": reason})
 
     def _end(self, more: Mapping[str, Any]) -> None:
-        rows = self._folder.rows
+        rows = self._folder.tasks.rows
         summary = {
             "status": self.status,
             "total_average_online_accuracy": self.total_average_online_accuracy,
@@ -129,11 +145,26 @@ class Recorder:
             "versions": versions(),
             "git_commit": git_commit(),
             **({"diverged_at_step": self._diverged_at} if self._diverged_at else {}),
+            **self._transfer(),
             **more,
         }
         self._folder.write_summary(summary)
         if self._wandb:
             self._wandb.finish(summary, exit_code=int(self.status == "failed"))
+
+    def _transfer(self) -> dict[str, float | None]:
+        """Backward transfer, of a completed run that tested its past tasks."""
+        rows = self._folder.forgetting.rows
+        if self.status != "completed" or not rows:
+            return {}
+        accuracy_KM = [
+            [float("nan") if m > k else row[str(m)] for m in range(len(rows))] for k, row in enumerate(rows)
+        ]
+        measures = {
+            "backward_transfer": backward_transfer(accuracy_KM),
+            "one_step_backward_transfer": one_step_backward_transfer(accuracy_KM),
+        }
+        return {name: None if math.isnan(value) else value for name, value in measures.items()}
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started

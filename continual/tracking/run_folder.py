@@ -1,8 +1,8 @@
-"""The files of one run: tasks.csv, summary.json and the checkpoint.
+"""The files of one run: its tables, summary.json and the checkpoint.
 
-Nothing here is ever half-written under its final name, whenever the process is killed: files are written
-beside their place and renamed into it. The checkpoint holds the rows of tasks.csv too, so that a
-resumed run's table has each task once, wherever the process had got to after the checkpoint.
+Summary and checkpoint are never half-written under their final names, whenever the process is killed: they
+are written beside their place and renamed into it. Tables grow line by line; a checkpoint holds their rows
+too, so that a resumed run's tables have each task once, wherever it had got to after the checkpoint.
 """
 
 import csv
@@ -21,25 +21,34 @@ Row: TypeAlias = dict[str, float | int | str]
 log = logging.getLogger(__name__)
 
 
+class Table:
+    """A CSV file that grows by rows with the same columns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+
+    def start(self, rows: list[Row]) -> None:
+        """Begin with these rows: none, or those of the checkpoint that a run goes on from."""
+        self.rows = list(rows)
+        _replace(self.path, _csv(self.rows, header=True).encode())
+
+    def add(self, row: Row) -> None:
+        """Add one row."""
+        text = _csv([row], header=not self.rows)
+        self.rows.append(row)
+        with open(self.path, "a", newline="") as file:
+            file.write(text)
+
+
 class RunFolder:
     """The folder of one run, made if it does not exist."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.rows: list[Row] = []
-
-    def start(self, rows: list[Row]) -> None:
-        """Begin the table with these rows: none, or those of the checkpoint that a run goes on from."""
-        self.rows = list(rows)
-        _replace(self.path / "tasks.csv", _csv(self.rows, header=True).encode())
-
-    def add_row(self, row: Row) -> None:
-        """Add a finished task to the table."""
-        text = _csv([row], header=not self.rows)
-        self.rows.append(row)
-        with open(self.path / "tasks.csv", "a", newline="") as file:
-            file.write(text)
+        self.tasks = Table(path / "tasks.csv")
+        self.forgetting = Table(path / "forgetting.csv")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, which says that the run has ended and how."""
@@ -48,7 +57,7 @@ class RunFolder:
     def save_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Write checkpoint.pt; the one before it becomes checkpoint.previous.pt."""
         buffer = io.BytesIO()
-        torch.save({**checkpoint, "rows": self.rows}, buffer)
+        torch.save(dict(checkpoint), buffer)
         current = self.path / "checkpoint.pt"
         fresh = _write_beside(current, buffer.getvalue())
         if current.exists():

@@ -63,9 +63,9 @@ class WandbRun:
     step, so an online run skips those that the server has, and the parts of an offline run, which
     share one id, repeat them with the same values.
 
-    A run must be finished before its id is started again in the same process. Runs may be made and finished from
-    several threads, which saves time online, where each waits for the server. `mode="disabled"` does
-    nothing and does not import wandb.
+    A run must be finished before its id is started again in the same process. Runs may be made and
+    finished from several threads, which saves time online, where each waits for the server.
+    `mode="disabled"` does nothing and does not import wandb.
     """
 
     def __init__(

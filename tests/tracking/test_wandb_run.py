@@ -1,7 +1,6 @@
 """Real offline runs, read back from the disk, and every way in which W&B may fail."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -242,16 +241,17 @@ for row in helpers.ROWS[:3]:
     run.log(row)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert python(code, tmp_path).returncode == -signal.SIGKILL
-    run = make_run(tmp_path, resumed=True)
+    folder, scratch = tmp_path / "run", tmp_path / "scratch"
+    scratch.mkdir()  # a killed process leaves its temporary files
+    assert python(code, folder, TMPDIR=str(scratch)).returncode == -signal.SIGKILL
+    run = make_run(folder, resumed=True)
     for row in ROWS:
         run.log(row)
     run.finish({})
 
-    parts = [folder.name for folder in (tmp_path / "wandb").iterdir()]
-    assert len(parts) == 2
-    records = read_records(tmp_path)
-    assert {start["run_id"] for start in of_type(records, "run")} <= {"run0"}
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 2
+    records = read_records(folder)
+    assert {start["run_id"] for start in of_type(records, "run")} == {"run0"}
     found = {row["task"]: row for row in logged_rows(records)}
     assert found == {row["task"]: expected_row(row) for row in ROWS}
 
@@ -365,6 +365,32 @@ def test_only_a_resumed_online_run_joins_the_one_at_the_server(
     monkeypatch.setattr(wandb, "init", start)
     make_run(tmp_path, mode="online", resumed=resumed)
     assert started == [("online", "allow" if resumed else None, "run0"), ("offline", None, "run0")]
+
+
+def test_a_server_lost_at_the_end_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import wandb
+
+    finished = []
+
+    class Run:
+        def __init__(self, **_: object) -> None:
+            self.summary: dict[str, Any] = {}
+
+        def define_metric(self, *_: object, **__: object) -> None: ...
+
+        def finish(self, exit_code: int) -> None:
+            finished.append(exit_code)
+            raise TimeoutError("Timed out finishing run.")
+
+    monkeypatch.setattr(wandb, "init", Run)
+    runs = [make_run(tmp_path / str(i), f"run{i}", mode="online") for i in range(3)]
+    for run in runs:
+        run.finish({})
+    assert finished == [0]
+    (warning,) = warnings_of(caplog)
+    assert "TimeoutError" in warning
 
 
 def test_a_row_without_a_whole_task_number_is_refused(tmp_path: Path) -> None:

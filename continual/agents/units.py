@@ -1,0 +1,87 @@
+"""What the methods that replace units share: what belongs to a unit, and how it is replaced.
+
+To a unit belong its row of the incoming weight, its bias, its scale and shift in the layer's norm, its
+columns of the outgoing weight, and the entries of all these in the optimiser's slots.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continual import random
+from continual.agents.agent import Anatomy, Context, Update, Weights
+from continual.errors import ConfigError
+from continual.networks.network import HiddenLayer
+
+
+def check_units(anatomy: Anatomy, agent: str) -> None:
+    """Raise ConfigError if the network does not tell what belongs to each unit, or units share it."""
+    if not anatomy.hidden_layers:
+        raise ConfigError(
+            f"agent: {agent} needs a network that tells its hidden layers; derive it from "
+            "continual.networks.network.Network and give it hidden_layers."
+        )
+    for layer in anatomy.hidden_layers:
+        if layer.outputs_per_unit > 1:
+            raise ConfigError(
+                f"agent: {agent} cannot replace the units of '{layer.name}', which have "
+                f"{layer.outputs_per_unit} outputs each; use another network.activation than crelu."
+            )
+
+
+def positions(h: Tensor) -> Tensor:
+    """Features [B, U] as [B, U, 1], and maps [B, U, H, W] as [B, U, H * W]."""
+    return h.reshape(h.shape[0], h.shape[1], -1)
+
+
+def pooled(layer: HiddenLayer, h: Tensor) -> Tensor:
+    """What the outgoing module reads of the layer's features [B, U] or [B, U, H, W]: [B, U, positions]."""
+    return positions(F.max_pool2d(h, layer.pool) if layer.pool > 1 else h)
+
+
+def incoming(layer: HiddenLayer, params: Weights) -> Tensor:
+    """The incoming weight, a row for each unit: [U, inputs]."""
+    return params[f"{layer.incoming}.weight"].flatten(1)
+
+
+def outgoing(layer: HiddenLayer, params: Weights) -> Tensor:
+    """The outgoing weight by unit: [O, U, S], S the columns of a unit or the window of a convolution."""
+    weight = params[f"{layer.outgoing}.weight"]
+    return weight.reshape(weight.shape[0], layer.units, -1)
+
+
+def replace_units(
+    update: Update, layer: HiddenLayer, chosen_U: Tensor, fresh: Weights, context: Context
+) -> Update:
+    """Replace the chosen units (bool [U]) of one layer; nothing else changes.
+
+    Incoming weights and biases become those of `fresh`, the norm's scale and shift what they were at the
+    start, outgoing weights and the optimiser's slots 0. A norm's parameters are reset because a unit whose
+    shift has silenced it would stay silent with any incoming weights.
+
+    Several layers are replaced from the first to the last. What connects two replaced units belongs to the
+    later one, so it ends as an incoming weight: it is of no effect as long as that unit's own outgoing
+    weights are 0, and two adjacent layers that are replaced whole are as at the start, not cut off.
+    """
+    params = dict(update.params)
+    slots = {slot: dict(of) for slot, of in update.slots.items()}
+    values = {name: fresh[name] for name in _of(layer.incoming, params)}
+    for name in _of(layer.norm, params):
+        distribution = context.anatomy.distributions[name]
+        values[name] = distribution.draw(random.stream(context.key, name))
+    for name, value in values.items():
+        rows = chosen_U.reshape(-1, *[1] * (value.ndim - 1))
+        params[name] = torch.where(rows, value, params[name])
+        for of in slots.values():
+            of[name] = torch.where(rows, 0.0, of[name])
+    name = f"{layer.outgoing}.weight"
+    for tensors in (params, *slots.values()):
+        weight_OUS = outgoing(layer, tensors)
+        tensors[name] = torch.where(chosen_U[:, None], 0.0, weight_OUS).reshape(tensors[name].shape)
+    return update._replace(params=params, slots=slots)
+
+
+def _of(module: str | None, params: Weights) -> list[str]:
+    """The names of a module's parameters."""
+    names = (f"{module}.weight", f"{module}.bias")
+    return [name for name in names if name in params]

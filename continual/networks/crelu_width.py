@@ -1,0 +1,67 @@
+"""How much narrower a network with concatenated ReLU is than the plain one.
+
+Each unit has two outputs, relu(z) and relu(-z), which doubles the weights of the layer that follows. To
+compare networks of one size, a fraction of every hidden width is removed (Kumar et al. 2024, appendix A).
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeAlias
+
+from annotated_types import Ge, Lt
+
+from continual.errors import ConfigError
+
+FractionToRemove: TypeAlias = Literal["auto"] | Annotated[float, Ge(0), Lt(1)]
+
+
+def hidden_widths(
+    widths: Sequence[int],
+    activation: str,
+    fraction: FractionToRemove,
+    inputs: int,
+    windows: Sequence[int],
+    num_classes: int,
+) -> list[int]:
+    """The widths to use for these plain ones; all but crelu's are as they were.
+
+    "auto" takes the largest fraction, in steps of 0.01, that leaves at least as many weights and biases as
+    the plain network has; see `parameter_count` for the rest. ConfigError for a fraction with another
+    activation, and for one that leaves no unit.
+    """
+    if activation != "crelu":
+        if fraction not in ("auto", 0):
+            raise ConfigError(
+                f"network.fraction_to_remove: {fraction} goes with network.activation=crelu only, not with "
+                f"{activation}; use auto or 0."
+            )
+        return list(widths)
+    if fraction == "auto":
+        plain = parameter_count(widths, 1, inputs, windows, num_classes)
+        candidates = [_cut(widths, hundredths / 100) for hundredths in range(99, -1, -1)]
+        return next(
+            cut for cut in candidates if parameter_count(cut, 2, inputs, windows, num_classes) >= plain
+        )
+    cut = _cut(widths, fraction)
+    if min(cut) == 0:
+        raise ConfigError(
+            f"network.fraction_to_remove: {fraction} leaves no unit of {min(widths)}; use less or auto."
+        )
+    return cut
+
+
+def parameter_count(
+    widths: Sequence[int], outputs_per_unit: int, inputs: int, windows: Sequence[int], num_classes: int
+) -> int:
+    """Weights and biases of the hidden layers and the output layer, without those of norms.
+
+    `inputs` are the first layer's input channels; `windows` tells for each layer, the output included, how
+    many places of each input channel one of its units sees (25 for a 5x5 kernel, 1 between linear layers).
+    """
+    seen = [inputs, *(outputs_per_unit * width for width in widths)]
+    units = [*widths, num_classes]
+    return sum((w * i + 1) * o for w, i, o in zip(windows, seen, units, strict=True))
+
+
+def _cut(widths: Sequence[int], fraction: float) -> list[int]:
+    """Each width less the fraction, rounded down; 100 less 0.09 is 91 whatever the rounding of floats."""
+    return [int(width * (1 - fraction) + 1e-6) for width in widths]
