@@ -32,11 +32,13 @@ def stream(key: Tensor, name: str) -> Tensor:
 
 def fold(key: Tensor, counter: int | Tensor) -> Tensor:
     """A key for each value of a counter: int32 [2], from a key [2] and an integer or a 0-d tensor."""
+    # One entry, not 0-d: where a 0-d tensor meets a Python integer, the compiler (torch 2.14, under vmap)
+    # rounds the integer to float32, and the hash's constants with it.
     if isinstance(counter, int):
-        data = torch.full((), _int32(counter), dtype=torch.int32, device=key.device)
+        data = torch.full((1,), _int32(counter), dtype=torch.int32, device=key.device)
     else:
-        data = counter.to(torch.int32)
-    return torch.stack([_hash(data, key[0], key[1]), _hash(data ^ _SECOND_HALF, key[1], key[0])])
+        data = counter.to(torch.int32).reshape(1)
+    return torch.cat([_hash(data, key[0], key[1]), _hash(data ^ _SECOND_HALF, key[1], key[0])])
 
 
 def bits(key: Tensor, count: int) -> Tensor:

@@ -10,8 +10,10 @@ schema. Two things are said there, once, by a field's type:
 
 import copy
 import difflib
+import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_type_hints
@@ -55,7 +57,7 @@ def is_on(number: float) -> bool:
 def locate(target: str) -> Callable[..., Any]:
     """The class or function with this dotted name; ImportError or AttributeError if there is none."""
     module, _, name = target.rpartition(".")
-    if not module:
+    if not module or module.startswith("."):
         raise ImportError(f"'{target}' is not a dotted name")
     return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
 
@@ -68,6 +70,7 @@ class NumberField:
     zero_is_off: bool
 
 
+@functools.cache
 def number_fields(target: Callable[..., Any]) -> dict[str, NumberField]:
     """The arguments of `target` in which the replicas of a population may differ."""
     found = {}
@@ -121,38 +124,59 @@ def check_values(
 ) -> None:
     """Check values against a signature without calling it; `path` is "" for the top level."""
     prefix = f"{path}." if path else ""
+    signature = _signature(target)
+    for name in provided:
+        if name not in signature.known and not signature.open_ended and name not in values:
+            raise ConfigError(f"{prefix}_target_: its class must take the argument '{name}'.")
+    settable = [name for name in signature.known if name not in provided or name in values]
+    for name in values:
+        if name not in signature.known and not signature.open_ended:
+            raise ConfigError(f"{prefix}{name}: no such key; {suggestion(name, settable)}")
+    for name in signature.required:
+        if name not in provided and values.get(name, "???") == "???":
+            raise ConfigError(f"{prefix}{name}: missing; give it a value.")
+    given = {n: v for n, v in values.items() if n in signature.known and n not in provided}
+    try:
+        signature.model.model_validate(given)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key, *inside = first["loc"]
+        index = f"[{inside[0]}]" if inside and isinstance(inside[0], int) else ""
+        place = first["loc"][: 2 if index else 1]
+        reasons = [_sentence(e["msg"]) for e in error.errors() if e["loc"][: len(place)] == place]
+        wanted = " or ".join(dict.fromkeys(reasons)).replace(" or must be ", " or ")
+        found = first["input"] if index else values.get(str(key))
+        raise ConfigError(f"{prefix}{key}{index}: {wanted}, not {found!r}.") from error
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """A target's arguments: all, those without a default, whether any other is taken, and their types."""
+
+    known: tuple[str, ...]
+    required: tuple[str, ...]
+    open_ended: bool
+    model: type[pydantic.BaseModel]
+
+
+@functools.cache
+def _signature(target: Callable[..., Any]) -> _Signature:
     parameters = inspect.signature(target).parameters
     annotations = _annotations(target)
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    known = [n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    for name in values:
-        if name not in known and not open_ended:
-            raise ConfigError(f"{prefix}{name}: no such key; {suggestion(name, known)}")
-    fields: dict[str, Any] = {}
-    for name in known:
-        if name in provided:
-            continue
-        default = parameters[name].default
-        required = default is inspect.Parameter.empty
-        if required and values.get(name, "???") == "???":
-            raise ConfigError(f"{prefix}{name}: missing; give it a value.")
-        fields[name] = (annotations.get(name, Any), ... if required else default)
+    known = tuple(n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+    required = tuple(n for n in known if parameters[n].default is inspect.Parameter.empty)
     config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
     # A leading underscore or a name of pydantic's own would be refused as a field, hence the aliases.
     aliased: dict[str, Any] = {
-        f"field_{i}": (annotation, pydantic.Field(default, alias=name))
-        for i, (name, (annotation, default)) in enumerate(fields.items())
+        f"field_{i}": (annotations.get(name, Any), pydantic.Field(None, alias=name))
+        for i, name in enumerate(known)
     }
-    model = pydantic.create_model("Values", __config__=config, **aliased)
-    try:
-        model.model_validate({n: v for n, v in values.items() if n in fields})
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][:1])
-        wanted = "; or ".join(
-            dict.fromkeys(_sentence(e["msg"]) for e in error.errors() if e["loc"][:1] == first["loc"][:1])
-        )
-        raise ConfigError(f"{prefix}{where}: {wanted}, not {values.get(where)!r}.") from error
+    return _Signature(
+        known,
+        required,
+        any(p.kind is p.VAR_KEYWORD for p in parameters.values()),
+        pydantic.create_model("Values", __config__=config, **aliased),
+    )
 
 
 def suggestion(name: str, known: Collection[str]) -> str:
@@ -171,4 +195,5 @@ def _annotations(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _sentence(message: str) -> str:
+    message = re.sub(r"^\w+ should have (.*) after validation, not \d+$", r"must have \1", message)
     return message.replace("Input should be", "must be").replace("Input should", "must").removesuffix(".")

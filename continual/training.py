@@ -18,18 +18,23 @@ from hydra.utils import instantiate
 from continual.config import MetricsConfig, Replica, check_config, device
 from continual.datasets.dataset import Dataset
 from continual.envs.environment import Environment
-from continual.errors import ConfigError
+from continual.errors import ConfigError, UserError
 from continual.learner import Learner
+from continual.networks.network import check_forward
 from continual.population import Population, compiler_problem
 from continual.schema import locate, number_fields
+from continual.tracking.lock import lock_all
 from continual.tracking.progress import Snapshot
 from continual.tracking.recorder import Recorder
-from continual.tracking.run_folder import Row, read_summary
+from continual.tracking.run_folder import Row, RunFolder, read_summary
 
 log = logging.getLogger(__name__)
 
 # With fewer steps to go, compiling (about 10 s) takes longer than it saves (about 2 ms a step).
 _STEPS_WORTH_COMPILING = 5000
+
+# How long a run's folder may be another process's: a worker whose sweep was killed leaves after its chunk.
+_SECONDS_FOR_ANOTHER = 10
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,22 @@ def train(
 
     Goes on from the replicas' checkpoints where there are any. `report` hears about once a second how far
     the population is; when `should_stop` says so, checkpoints are written and `Interrupted` is raised.
-    Raises UserError before anything is written if the config or its data will not do.
+    Raises UserError before anything is written if the config or its data will not do, or if another
+    process trains one of the runs.
     """
+    learner, environment = prepare(replicas[0].config)
+    with lock_all((replica.folder for replica in replicas), _SECONDS_FOR_ANOTHER):
+        return _train(replicas, learner, environment, report, should_stop)
+
+
+def _train(
+    replicas: Sequence[Replica],
+    learner: Learner,
+    environment: Environment,
+    report: Callable[[Snapshot], None],
+    should_stop: Callable[[], bool],
+) -> list[Outcome]:
     config = replicas[0].config
-    learner, environment = prepare(config)
     population = _population(replicas, learner, environment)
     recorders = [Recorder(replica, len(replicas)) for replica in replicas]
     pause = _Pause(population, recorders, config["engine"]["checkpoint_minutes"], report, should_stop)
@@ -64,9 +81,10 @@ def train(
         _run_tasks(population, recorders, MetricsConfig(**config["metrics"]), pause)
     except Interrupted:
         raise
-    except Exception:
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else traceback.format_exc()
         for recorder in recorders:
-            recorder.fail(traceback.format_exc())
+            recorder.fail(reason)
         raise
     return [Outcome(r.status, r.total_average_online_accuracy) for r in recorders]
 
@@ -220,9 +238,25 @@ def outcome_of(replica: Replica) -> Outcome | None:
     return Outcome(summary["status"], summary["total_average_online_accuracy"])
 
 
+def position(replica: Replica) -> tuple[int, int] | None:
+    """The task and the step in it that the run would go on from, or None if it has no checkpoint."""
+    return RunFolder(replica.folder).checkpoint_position() if replica.folder.exists() else None
+
+
+def forget_failure(replica: Replica) -> None:
+    """A run that had failed is to be tried again: its folder says so no more."""
+    if outcome_of(replica) is None and replica.folder.exists():
+        RunFolder(replica.folder).remove_summary()
+
+
+def has_ended(replica: Replica) -> bool:
+    """Whether this run is over, well or not."""
+    return (replica.folder / "summary.json").exists()
+
+
 def record_failure(replica: Replica, reason: str) -> None:
     """Say in the run's folder that it failed, where the run itself could not."""
-    if outcome_of(replica) is None:
+    if read_summary(replica.folder) is None:
         Recorder(replica, replicas=1).fail(reason)
 
 
@@ -232,6 +266,7 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     Raises UserError: a config that cannot be run, data that is missing or damaged or too small.
     """
     check_config(config)
+    agent, optimizer = _make(config["agent"], "agent"), _make(config["optimizer"], "optimizer")
     dataset = _dataset(json.dumps(config["env"]["dataset"], sort_keys=True))
     environment = _make(config["env"], "env", dataset=dataset)
     network = _make(
@@ -240,8 +275,9 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
         input_shape=dataset.input_shape,
         num_classes=environment.num_classes,
     )
-    agent, optimizer = _make(config["agent"], "agent"), _make(config["optimizer"], "optimizer")
-    return Learner.of(network, agent, optimizer), environment
+    learner = Learner.of(network, agent, optimizer)
+    check_forward(network, dataset.input_shape, environment.num_classes)
+    return learner, environment
 
 
 def _population(replicas: Sequence[Replica], learner: Learner, environment: Environment) -> Population:

@@ -1,22 +1,25 @@
-"""Continual backprop: at every step, replace the mature units of lowest utility.
+"""Continual backprop: at every step, replace a few mature units of low utility.
 
 With d = decay_rate, h a unit's output as the next layer reads it, a the unit's age in steps:
 
-    h_mean <- d h_mean + (1 - d) mean h                          read as h_mean / (1 - d^a)
-    u <- d u + (1 - d) y                                         read as u / (1 - d^a)
+    h_mean <- d h_mean + (1 - d) mean h             read as h_mean / (1 - d^a)
+    u      <- d u      + (1 - d) y                  read as u / (1 - d^a)
 
-    y = mean|W_out|                                              weight
-      = mean|W_out| mean|h|                                      contribution
-      = 1 / mean|W_in|                                           adaptation
-      = mean|W_out| mean|h - h_mean|                             zero_contribution
-      = mean|W_out| mean|h - h_mean| / mean|W_in|                adaptable_contribution
-      = mean|h - h_mean| / mean|W_in|                            feature_by_input
-    u ~ U(0, 1) at every step                                    random
+    y = mean|W_out|                                           weight
+        mean|W_out| * mean|h|                                 contribution
+        1 / mean|W_in|                                        adaptation
+        mean|W_out| * mean|h - h_mean|                        zero_contribution
+        mean|W_out| * mean|h - h_mean| / mean|W_in|           adaptable_contribution
+        mean|h - h_mean| / mean|W_in|                         feature_by_input
+    u ~ U(0, 1), drawn anew at every step                     random
 
-n = replacement_rate * the number of units with a > maturity_threshold
+    n = replacement_rate * number of the layer's units with a > maturity_threshold
 
-(Dohare et al. 2024, "Loss of plasticity in deep continual learning", Nature 632, algorithm 1; the other
-utilities are those of the code published with it.)
+A unit whose incoming weights are all 0, because all that it read was replaced at once, has y = 0 where y is
+divided by them: it would otherwise be of infinite use for ever.
+
+(Dohare et al. 2024, "Loss of plasticity in deep continual learning", Nature 632, algorithm 1; the kinds of
+utility are those of the code published with it.)
 """
 
 from dataclasses import dataclass
@@ -36,18 +39,17 @@ from continual.tree import Tree
 
 @dataclass(frozen=True)
 class ContinualBackprop(Agent):
-    """Of the mature units of each layer, the n of lowest utility are replaced after the optimiser's step.
+    """Of each layer's mature units, the n of lowest utility are replaced after the optimiser's step.
 
-    With `accumulate`, n is added up over the steps and one unit is replaced for each whole. Without, floor(n)
-    units are replaced at every step; if n < 1, one with probability n.
+    With `accumulate`, n is added up over steps and one unit replaced for each whole. Without, floor(n) units
+    are replaced at each step or, if n < 1, one with probability n.
 
-    A replaced unit gets fresh incoming weights, bias 0 and outgoing weights 0. What it contributed on average,
-    W_out h_mean, moves into the bias of the next layer. Its utility, mean, age and optimiser's state become 0.
-    Utilities are of the step's features and of the weights after the optimiser's step, in all layers before
-    any unit is replaced.
+    A replaced unit has fresh incoming weights, bias 0 and outgoing weights 0, and starts again with age,
+    utility, mean and optimiser's state 0. What it contributed on average, W_out h_mean, moves into the bias
+    of the next layer. The weights in y are those after the optimiser's step, before any unit is replaced.
 
-    Of a convolution, the output is the map after its pooling and means are also over the map; where it is
-    flattened into a linear layer, the contribution of each place is moved by the mean of that place.
+    Of a convolution, h is the pooled map, and means are over its places too. Where it is flattened into a
+    linear layer, every place has a mean of its own, so that what moves into the bias is exact.
     """
 
     replacement_rate: Fraction = 1e-3
@@ -72,94 +74,103 @@ class ContinualBackprop(Agent):
             device = context.key.device
             units: Tree = {
                 "age": torch.zeros(layer.units, dtype=torch.int64, device=device),
-                "mean": torch.zeros(layer.units, layer.spread, device=device),
+                # 1 - d^a, as a running mean of 1: the compiler would repeat the power for every weight.
+                "total": torch.zeros(layer.units, device=device),
+                "h_mean": torch.zeros(layer.units, layer.spread, device=device),
             }
             if self.util_type != "random":
                 units["utility"] = torch.zeros(layer.units, device=device)
-            if self.accumulate:
-                units["owed"] = torch.zeros((), device=device)
             return units
 
-        return {layer.name: newborn(layer) for layer in context.anatomy.hidden_layers}
+        state: Tree = {"units": {layer.name: newborn(layer) for layer in context.anatomy.hidden_layers}}
+        if self.accumulate:
+            zero = torch.zeros((), device=context.key.device)
+            state["owed"] = {layer.name: zero for layer in context.anatomy.hidden_layers}
+        return state
 
     def after_update(self, update: Update, features: Weights, context: Context) -> Update:
-        weights, state = update.params, {}
+        weights, state = update.params, update.state
         drawn = context.draw_initial()
         fresh = {name: torch.zeros_like(v) if name.endswith(".bias") else v for name, v in drawn.items()}
+        after: Tree = {part: {} for part in state}
         for layer in context.anatomy.hidden_layers:
-            units = self._observed(update.state[layer.name], layer, features[layer.name], weights)
-            chosen_U, units = self._chosen(units, layer, context)
-            mean_US = units["mean"] / self._bias_correction(units)[:, None]
-            update = _contribution_moved(update, layer, chosen_U, mean_US)
+            units = self._observed(state["units"][layer.name], layer, features[layer.name], weights)
+            is_mature_U = units["age"] > self.maturity_threshold
+            n = self.replacement_rate * is_mature_U.sum()
+            if self.accumulate:
+                owed = state["owed"][layer.name] + n
+                count = owed.floor()
+                after["owed"][layer.name] = owed - count
+            else:
+                chance = random.uniform(random.stream(context.key, f"{layer.name}/chance"), ())
+                count = torch.where(n < 1, chance < n, n.floor())
+            utility_U = self._utility(units, layer, context)
+            chosen_U = is_mature_U & (_rank(torch.where(is_mature_U, utility_U, torch.inf)) < count)
+            h_mean_US = units["h_mean"] / units["total"][:, None]
+            update = _contribution_moved(update, layer, chosen_U, h_mean_US)
             update = replace_units(update, layer, chosen_U, fresh, context)
-            for name in units.keys() - {"owed"}:
-                chosen = chosen_U[:, None] if name == "mean" else chosen_U
-                units[name] = torch.where(chosen, 0, units[name])
-            state[layer.name] = units
-        return update._replace(state=state)
+            after["units"][layer.name] = {
+                name: torch.where(chosen_U[:, None] if of.ndim == 2 else chosen_U, 0, of)
+                for name, of in units.items()
+            }
+        return update._replace(state=after)
 
-    def _observed(self, units: Tree, layer: HiddenLayer, h: Tensor, weights: Weights) -> Tree:
-        """The layer's state one step older, with this batch's features and these weights in its means."""
-        decay = self.decay_rate
-        units = {**units, "age": units["age"] + 1}
-        read_BUP = pooled(layer, h)
-        mean_US = read_BUP.mean(0)
-        if mean_US.shape[1] != layer.spread:
-            mean_US = mean_US.mean(1, keepdim=True).expand(-1, layer.spread)
-        units["mean"] = decay * units["mean"] + (1 - decay) * mean_US
-        if self.util_type != "random":
-            h_mean_U = units["mean"].mean(1) / self._bias_correction(units)
-            y_U = self._use(read_BUP, h_mean_U, incoming(layer, weights), outgoing(layer, weights))
-            units["utility"] = decay * units["utility"] + (1 - decay) * y_U
-        return units
+    def _observed(self, units: Tree, layer: HiddenLayer, features: Tensor, weights: Weights) -> Tree:
+        """The units' state one step older, with this batch's features and these weights in its means."""
+        d = self.decay_rate
+        h_BUP = pooled(layer, features)
+        h_US = h_BUP.mean(0)
+        if h_US.shape[1] != layer.spread:
+            h_US = h_US.mean(1, keepdim=True).expand(-1, layer.spread)
+        after = {
+            "age": units["age"] + 1,
+            "total": d * units["total"] + (1 - d),
+            "h_mean": d * units["h_mean"] + (1 - d) * h_US,
+        }
+        if "utility" in units:
+            h_mean_U = after["h_mean"].mean(1) / after["total"]
+            y_U = self._use(h_BUP, h_mean_U, incoming(layer, weights), outgoing(layer, weights))
+            after["utility"] = d * units["utility"] + (1 - d) * y_U
+        return after
 
-    def _use(self, read_BUP: Tensor, h_mean_U: Tensor, in_UI: Tensor, out_OUS: Tensor) -> Tensor:
-        """y of the equations above: [U]."""
-        match self.util_type:
-            case "weight":
-                return out_OUS.abs().mean((0, 2))
-            case "contribution":
-                return out_OUS.abs().mean((0, 2)) * read_BUP.abs().mean((0, 2))
-            case "adaptation":
-                return 1 / in_UI.abs().mean(1)
-        spread_U = (read_BUP - h_mean_U[:, None]).abs().mean((0, 2))
-        match self.util_type:
-            case "zero_contribution":
-                return out_OUS.abs().mean((0, 2)) * spread_U
-            case "feature_by_input":
-                return spread_U / in_UI.abs().mean(1)
-        return out_OUS.abs().mean((0, 2)) * spread_U / in_UI.abs().mean(1)
+    def _use(self, h_BUP: Tensor, h_mean_U: Tensor, w_in_UI: Tensor, w_out_OUS: Tensor) -> Tensor:
+        """y of the equations above, [U]."""
+        y_U = torch.ones_like(h_mean_U)
+        if self.util_type == "contribution":
+            y_U = h_BUP.abs().mean((0, 2))
+        if self.util_type in ("zero_contribution", "adaptable_contribution", "feature_by_input"):
+            y_U = (h_BUP - h_mean_U[:, None]).abs().mean((0, 2))
+        if self.util_type in ("weight", "contribution", "zero_contribution", "adaptable_contribution"):
+            y_U = y_U * w_out_OUS.abs().mean((0, 2))
+        if self.util_type in ("adaptation", "adaptable_contribution", "feature_by_input"):
+            w_in_U = w_in_UI.abs().mean(1)
+            y_U = torch.where(w_in_U > 0, y_U / w_in_U, 0.0)
+        return y_U
 
-    def _chosen(self, units: Tree, layer: HiddenLayer, context: Context) -> tuple[Tensor, Tree]:
-        """Which units to replace (bool [U]), and the layer's state with these counted off."""
-        is_mature_U = units["age"] > self.maturity_threshold
-        due = self.replacement_rate * is_mature_U.sum()
-        if self.accumulate:
-            owed = units["owed"] + due
-            count = owed.floor()
-            units = {**units, "owed": owed - count}
-        else:
-            chance = random.uniform(random.stream(context.key, f"{layer.name}/chance"), ())
-            count = torch.where(due < 1, chance < due, due.floor())
-        if self.util_type == "random":
-            score_U = random.uniform(random.stream(context.key, f"{layer.name}/utility"), (layer.units,))
-        else:
-            score_U = units["utility"] / self._bias_correction(units)
-        # Of equals, the first.
-        order_U = torch.where(is_mature_U, score_U, torch.inf).argsort(stable=True)
-        return is_mature_U & (order_U.argsort() < count), units
-
-    def _bias_correction(self, units: Tree) -> Tensor:
-        """1 - d^a, [U]: what the weights in a running mean add up to at this age."""
-        correction: Tensor = 1 - self.decay_rate ** units["age"]
-        return correction
+    def _utility(self, units: Tree, layer: HiddenLayer, context: Context) -> Tensor:
+        """u of the equations above as it is read, [U]."""
+        if "utility" not in units:
+            return random.uniform(random.stream(context.key, f"{layer.name}/utility"), (layer.units,))
+        utility_U: Tensor = units["utility"] / units["total"]
+        return utility_U
 
 
-def _contribution_moved(update: Update, layer: HiddenLayer, chosen_U: Tensor, mean_US: Tensor) -> Update:
-    """Add to the bias of the next layer what the chosen units contribute to it on average."""
+def _rank(score_U: Tensor) -> Tensor:
+    """The place of each in ascending order, [U]; of equals, the first comes first.
+
+    argsort().argsort() says the same, but for as few as a layer's units comparing all pairs is faster.
+    """
+    index_U = torch.arange(len(score_U), device=score_U.device)
+    is_below = score_U < score_U[:, None]
+    is_before = (score_U == score_U[:, None]) & (index_U < index_U[:, None])
+    return (is_below | is_before).sum(1)
+
+
+def _contribution_moved(update: Update, layer: HiddenLayer, chosen_U: Tensor, h_mean_US: Tensor) -> Update:
+    """Add to the next layer's bias, if it has one, what the chosen units contribute to it on average."""
     name = f"{layer.outgoing}.bias"
     if name not in update.params:
         return update
-    removed_US = torch.where(chosen_U[:, None], mean_US, 0.0)
-    added_O = (outgoing(layer, update.params) * removed_US).sum((1, 2))
-    return update._replace(params={**update.params, name: update.params[name] + added_O})
+    moved_US = torch.where(chosen_U[:, None], h_mean_US, 0.0)
+    moved_O = (outgoing(layer, update.params) * moved_US).sum((1, 2))
+    return update._replace(params={**update.params, name: update.params[name] + moved_O})

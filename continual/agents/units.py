@@ -6,12 +6,12 @@ columns of the outgoing weight, and the entries of all these in the optimiser's 
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from continual import random
 from continual.agents.agent import Anatomy, Context, Update, Weights
 from continual.errors import ConfigError
 from continual.networks.network import HiddenLayer
+from continual.networks.pooling import max_pool
 
 
 def check_units(anatomy: Anatomy, agent: str) -> None:
@@ -36,7 +36,7 @@ def positions(h: Tensor) -> Tensor:
 
 def pooled(layer: HiddenLayer, h: Tensor) -> Tensor:
     """What the outgoing module reads of the layer's features [B, U] or [B, U, H, W]: [B, U, positions]."""
-    return positions(F.max_pool2d(h, layer.pool) if layer.pool > 1 else h)
+    return positions(max_pool(h, layer.pool) if layer.pool > 1 else h)
 
 
 def incoming(layer: HiddenLayer, params: Weights) -> Tensor:

@@ -18,7 +18,8 @@ class Task(TypedDict):
     """One replica's task: which images it takes, what it calls them, and in which order their pixels go.
 
     `rows` index the training images [N], `labels` [N] say what they are; `test_rows` and `test_labels`
-    likewise for the test images; without them the task is tested on its own training images.
+    likewise for the test images; without them the task is tested on its own training images. Both are as
+    long in every task; `Environment.task_size` and `test_size` say how many are in use.
     `permutation` [pixels] says which pixel goes to each place; without it all stay. All are int64.
     """
 
@@ -33,28 +34,14 @@ class Task(TypedDict):
 class Environment(ABC):
     """A stream of tasks; everything about it is a function of the replica's key.
 
-    `samples_per_task` images make a task; a step is one batch of `batch_size` of them; every epoch visits
-    every full batch of a fresh shuffle, until `steps_per_task` steps are done.
+    A step is one batch of `batch_size` of the task's images; every epoch visits every full batch of a fresh
+    shuffle, until `steps_per_task` steps are done.
     """
 
     dataset: Dataset
     num_tasks: Count
     steps_per_task: Count
     batch_size: Count
-    samples_per_task: Count
-
-    def __post_init__(self) -> None:
-        available = len(self.dataset.x_train)
-        if self.samples_per_task > available:
-            raise ConfigError(
-                f"env.samples_per_task: {self.samples_per_task} is more than the dataset's {available} "
-                f"training images; at most {available} is possible."
-            )
-        if self.batch_size > self.samples_per_task:
-            raise ConfigError(
-                f"env.batch_size: {self.batch_size} is more than the {self.samples_per_task} images of a "
-                f"task (env.samples_per_task); at most {self.samples_per_task} is possible."
-            )
 
     @property
     def num_classes(self) -> int:
@@ -77,9 +64,13 @@ class Environment(ABC):
         """Whether this task counts in the total average online accuracy."""
         return True
 
+    @abstractmethod
     def task_size(self, task: int) -> int:
         """How many of the task's first rows are in use; tasks are padded to one length."""
-        return self.samples_per_task
+
+    def test_size(self, task: int) -> int:
+        """How many of the first images that the task is tested on are in use; these are padded likewise."""
+        return self.task_size(task)
 
     def shuffle(self, key: Tensor, task: int, epoch: int) -> Tensor:
         """The batches of an epoch: places in the task's rows, int64 [batches, batch_size]."""
@@ -88,6 +79,15 @@ class Environment(ABC):
         batches = size // self.batch_size
         order = random.permutation(epoch_key, size)[: batches * self.batch_size]
         return order.reshape(batches, self.batch_size)
+
+    def check_batch_size(self, set_by: str) -> None:
+        """ConfigError if a task has less than a batch of images; `set_by` is the key of their number."""
+        smallest = min(self.task_size(task) for task in range(self.num_tasks))
+        if self.batch_size > smallest:
+            raise ConfigError(
+                f"env.batch_size: {self.batch_size} is more than the {smallest} images of a task "
+                f"({set_by}); at most {smallest} is possible."
+            )
 
 
 def images(pixels: Tensor, scale: Tensor, shift: Tensor, rows: Tensor, permutation: Tensor | None) -> Tensor:

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from continual import random
-from continual.envs.environment import Environment, Task
+from continual.envs.environment import Task
+from continual.envs.sampled import SampledImages
 from continual.schema import Count
 from continual.tree import Tree
 
 
 @dataclass(frozen=True)
-class PermutedImages(Environment):
+class PermutedImages(SampledImages):
     """The same images and labels in every task, their pixels in another order.
 
     The test images of a task (up to `test_samples` of the dataset's) are permuted alike.
@@ -27,12 +28,12 @@ class PermutedImages(Environment):
         test_rows = random.permutation(random.stream(key, "test images"), num_test)
         drawn = {"test_rows": test_rows[: self.test_samples]}
         if not self.resample_images:
-            drawn["rows"] = self._subset(random.stream(key, "images"))
+            drawn["rows"] = self.sample(random.stream(key, "images"))
         return drawn
 
     def task(self, drawn: Tree, key: Tensor, task: int) -> Task:
         rows = (
-            self._subset(random.fold(random.stream(key, "images"), task))
+            self.sample(random.fold(random.stream(key, "images"), task))
             if self.resample_images
             else drawn["rows"]
         )
@@ -51,5 +52,5 @@ class PermutedImages(Environment):
             "permutation": permutation,
         }
 
-    def _subset(self, key: Tensor) -> Tensor:
-        return random.permutation(key, len(self.dataset.x_train))[: self.samples_per_task]
+    def test_size(self, task: int) -> int:
+        return min(self.test_samples, len(self.dataset.x_test))

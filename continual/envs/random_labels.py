@@ -6,12 +6,13 @@ from typing import Literal
 from torch import Tensor
 
 from continual import random
-from continual.envs.environment import Environment, Task
+from continual.envs.environment import Task
+from continual.envs.sampled import SampledImages
 from continual.tree import Tree
 
 
 @dataclass(frozen=True)
-class RandomLabels(Environment):
+class RandomLabels(SampledImages):
     """One subset of the images for all tasks; a task is learnt by memorising its labels.
 
     `labels`: "uniform" draws a label for each image; "permuted" shuffles the true labels among them. There
@@ -21,8 +22,7 @@ class RandomLabels(Environment):
     labels: Literal["uniform", "permuted"] = "uniform"
 
     def draw_stream(self, key: Tensor) -> Tree:
-        order = random.permutation(random.stream(key, "images"), len(self.dataset.x_train))
-        return {"rows": order[: self.samples_per_task]}
+        return {"rows": self.sample(random.stream(key, "images"))}
 
     def task(self, drawn: Tree, key: Tensor, task: int) -> Task:
         rows = drawn["rows"]

@@ -37,10 +37,11 @@ def hidden_widths(
         return list(widths)
     if fraction == "auto":
         plain = parameter_count(widths, 1, inputs, windows, num_classes)
-        candidates = [_cut(widths, hundredths / 100) for hundredths in range(99, -1, -1)]
-        return next(
-            cut for cut in candidates if parameter_count(cut, 2, inputs, windows, num_classes) >= plain
-        )
+        for hundredths in range(99, 0, -1):
+            cut = _cut(widths, hundredths / 100)
+            if min(cut) > 0 and parameter_count(cut, 2, inputs, windows, num_classes) >= plain:
+                return cut
+        return list(widths)
     cut = _cut(widths, fraction)
     if min(cut) == 0:
         raise ConfigError(

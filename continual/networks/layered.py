@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from continual.errors import ConfigError
 from continual.networks.activations import Activation, activate
 from continual.networks.crelu_width import FractionToRemove, hidden_widths
 from continual.networks.initialization import Distribution, Init, scaled
 from continual.networks.network import HiddenLayer, Network
+from continual.networks.pooling import max_pool
 
 _POOL = 2
 
@@ -71,6 +71,7 @@ class Layered(Network):
                     spread=flattened if i == len(kernels) - 1 else 1,
                     norm=f"{name}_norm" if layer_norm else None,
                     outputs_per_unit=outputs_per_unit,
+                    pool=_POOL if i < len(kernels) else 1,
                 )
             )
             inputs = units * outputs_per_unit
@@ -87,8 +88,8 @@ class Layered(Network):
             if layer.norm is not None:
                 z = self.get_submodule(layer.norm)(z)
             h = features[layer.name] = activate(self.activation, z)
-            if is_convolution:
-                h = F.max_pool2d(h, _POOL)
+            if layer.pool > 1:
+                h = max_pool(h, layer.pool)
         return self.output(h), features
 
     def initial_distribution(self) -> Mapping[str, Distribution]:

@@ -1,7 +1,7 @@
 """What the program asks of a network."""
 
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,8 @@ def check_forward(network: nn.Module, input_shape: tuple[int, int, int], num_cla
     except ConfigError:
         raise
     except Exception as error:  # whatever a user's own forward may raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        last = [frame for frame in frames if "torch" not in Path(frame.filename).parts][-1]
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"network: {name}.forward fails as one of many networks, for images of shape "
@@ -95,7 +96,7 @@ def _check_output(output: object, who: str, num_classes: int) -> None:
             f"not {tuple(logits.shape)}."
         )
     layers = features.values() if isinstance(features, Mapping) else features
-    if not isinstance(layers, Iterable) or not all(
+    if isinstance(layers, Tensor) or not all(
         isinstance(h, Tensor) and h.ndim in (2, 4) and len(h) == 2 for h in layers
     ):
         raise ConfigError(

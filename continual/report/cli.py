@@ -2,17 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from continual.errors import UserError
+
+if TYPE_CHECKING:
+    from continual.report.content import Report, Section
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write the files and name them; 1 after a user's error, else 0."""
     parser = argparse.ArgumentParser(
-        description="Average runs over their seeds, grouped by whatever config keys differ, "
-        "and write a table (CSV) and a figure (PNG) of online accuracy per task.",
+        description="Average runs over their seeds, grouped by whatever config keys differ, and write "
+        "tables (CSV, Markdown), figures (PNG, PDF) and one page with all of them (HTML).",
     )
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="FOLDER", help="searched for runs at any depth"
@@ -20,46 +24,89 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="written to (default: report/ in first FOLDER)"
     )
+    parser.add_argument(
+        "--sweep",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="runs that the others were chosen by: of them only sensitivity and ablations are shown",
+    )
+    parser.add_argument(
+        "--by",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="KEY,...",
+        help="name groups by these keys alone, such as agent; refused if that would average over others",
+    )
     options = parser.parse_args(arguments)
     try:
-        write_report(options.folders, options.output or options.folders[0] / "report")
+        output = options.output or options.folders[0] / "report"
+        write_report(options.folders, output, sweep=options.sweep, by=options.by)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def write_report(folders: Sequence[Path], output: Path) -> None:
-    """Print the table of the runs below `folders` and write it with its figure to `output`.
+def write_report(
+    folders: Sequence[Path],
+    output: Path,
+    *,
+    sweep: Sequence[Path] = (),
+    by: Sequence[str] = (),
+    before: "Sequence[Section]" = (),
+) -> None:
+    """Print the table of the runs below `folders` and write the report on them to `output`.
 
-    Raises UserError if a folder is missing, holds no runs or cannot be written to.
+    `sweep` are folders of the runs that those were chosen by, `by` the keys that name a group,
+    `before` sections that come first. Raises UserError if a folder is missing, holds no runs or
+    cannot be written to, or if `by` does not tell the groups apart.
     """
     from rich.console import Console
 
-    from continual.report.figures import online_accuracy_figure
+    from continual.report.content import build
     from continual.report.runs import load_runs
-    from continual.report.statistics import online_accuracy, summarise
-    from continual.report.tables import terminal_table, write_csv
+    from continual.report.statistics import summarise
+    from continual.report.tables import terminal_table
 
     # Squeezed into a narrow window, a table would lose names: the terminal may break its lines.
     console = Console(width=1000)
-    runs = load_runs(folders)
+    runs = load_runs(folders, by)
+    swept = load_runs(sweep) if sweep else None
     summary = summarise(runs)
     console.print(terminal_table(runs, summary))
     for note in runs.notes:
         console.print(note, soft_wrap=True, markup=False, highlight=False)
-
-    written = [output / "report.csv", output / "online_accuracy.csv"]
+    if not summary["n"].any():
+        console.print("No run is complete yet, so there is no figure of them.")
+    report = build(runs, swept, before, summary=summary)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_csv(summary, written[0])
-        write_csv(online_accuracy(runs), written[1])
-        if summary["n"].any():
-            written.append(output / "online_accuracy.png")
-            online_accuracy_figure(runs).savefig(written[-1], dpi=200)
-        else:
-            console.print("No run is complete yet, so there is no figure.")
+        for path in _write_files(report, output):
+            console.print(str(path), soft_wrap=True, markup=False, highlight=False)
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror or error}") from error
-    for path in written:
-        console.print(str(path), soft_wrap=True, markup=False, highlight=False)
+
+
+def _write_files(report: "Report", output: Path) -> Iterator[Path]:
+    """Write all files of a report and tell their paths, the page last."""
+    from continual.report.markdown import markdown
+    from continual.report.page import html_page
+    from continual.report.tables import write_csv
+
+    for name, table in report.data.items():
+        path = output / f"{name}.csv"
+        write_csv(table, path)
+        yield path
+    for picture in report.pictures:
+        for path, metadata in (
+            (output / f"{picture.name}.png", {}),
+            (output / f"{picture.name}.pdf", {"CreationDate": None}),
+        ):
+            picture.figure.savefig(path, dpi=200, metadata=metadata)
+            yield path
+    for name, text in (("report.md", markdown(report)), ("report.html", html_page(report))):
+        path = output / name
+        path.write_text(text, encoding="utf-8")
+        yield path

@@ -4,21 +4,26 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from continual.report.grouping import ABSENT
+from continual.report.layout import Layout, about, lay_out
 from continual.report.runs import Runs
-from continual.report.statistics import accuracy_curve, scored_tasks, summarise
-from continual.report.tables import format_value
+from continual.report.statistics import by_seed, curve, is_measured, scored_tasks
 
-# Okabe & Ito's colour-blind-safe palette without its yellow, too light for a line.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)))
 POINTS = 100
 """A stream of more tasks is drawn as at most this many means of consecutive tasks."""
+NAMES = {
+    "online_accuracy": "online accuracy",
+    "test_accuracy": "test accuracy",
+    "weight_magnitude": "weight magnitude",
+    "srank": "srank",
+}
+LARGE: Mapping[str, Any] = {"fontsize": 13, "fontweight": "bold"}
+SMALL: Mapping[str, Any] = {"fontsize": 9, "color": "0.35"}
 
 
 def online_accuracy_figure(runs: Runs) -> Figure:
@@ -28,103 +33,136 @@ def online_accuracy_figure(runs: Runs) -> Figure:
     highest total average online accuracy are drawn, and the figure says so. Needs at least one
     completed run.
     """
-    panel_keys = [key for key in runs.shown if key in ("env", "env/dataset")]
-    line_keys = [key for key in runs.shown if key not in panel_keys]
-    done = summarise(runs).query("n > 0")
-    done["panel"] = [_label(row, panel_keys) for _, row in done.iterrows()]
-    done["label"] = [_label(row, line_keys) or "all runs" for _, row in done.iterrows()]
-    totals = done.groupby("label")["total_average_online_accuracy"].max()
-    best = totals.nlargest(len(PALETTE) * len(DASHES)).index
-    drawn = done[done["label"].isin(best)]
-    styles = {
-        label: {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place // len(PALETTE)]}
-        for place, label in enumerate(drawn["label"].unique())
-    }
-    curves = scored_tasks(runs)
-    panels = [(title, members["label"]) for title, members in drawn.groupby("panel", sort=False)]
-
-    columns = min(2, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(2 + 5 * columns, 0.4 + 3.8 * rows), layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis, (title, lines) in zip(axes, panels, strict=False):
-        _draw_curves(axis, curves, lines, styles)
-        axis.set_title(title, fontsize=10)
-    for axis in axes[len(panels) :]:
-        axis.remove()
-
-    title = "Online accuracy per task"
-    large = {"fontsize": 13, "fontweight": "bold"}
-    small = {"fontsize": 9, "color": "0.35"}
-    about = _about(runs, drawn["n"], len(done) - len(drawn))
-    if len(panels) == 1:
-        axes[0].set_title(title, **large, pad=22)
-        axes[0].text(0.5, 1.025, about, transform=axes[0].transAxes, ha="center", **small)
-    else:
-        figure.suptitle(title, **large)
-        figure.supxlabel(about, **small)
-    _legend(figure, axes[: len(panels)])
+    figure = measure_figure(runs, "online_accuracy", lay_out(runs))
+    assert figure is not None
     return figure
 
 
-def _draw_curves(
-    axis: Axes,
-    curves: Mapping[int, pd.DataFrame],
-    lines: pd.Series,
-    styles: Mapping[str, Mapping[str, Any]],
-) -> None:
-    block = math.ceil(max(curves[group]["task"].nunique() for group in lines.index) / POINTS)
-    for group, label in lines.items():
-        curve = accuracy_curve(curves[group], block)
-        marker = "o" if len(curve) == 1 else None  # a lone point makes no line
-        axis.plot(curve["task"], curve["mean"], label=label, linewidth=1.8, marker=marker, **styles[label])
-        axis.fill_between(
-            curve["task"],
-            curve["low"],
-            curve["high"],
-            color=styles[label]["color"],
-            alpha=0.2,
-            linewidth=0,
-        )
-    axis.set_xlabel("task" if block == 1 else f"task (each point: mean of {block} tasks)")
-    axis.set_ylabel("online accuracy")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.margins(x=0.02)
-    axis.grid(axis="y", color="0.9")
+def measure_figure(runs: Runs, measure: str, layout: Layout) -> Figure | None:
+    """As `online_accuracy_figure`, for any column of tasks.csv; None if no run measured it."""
+    tasks_of = {group: rows for group, rows in scored_tasks(runs).items() if is_measured(rows, measure)}
+    panels = [
+        (title, lines)
+        for title, members in layout.panels()
+        if not (lines := members["label"][members.index.isin(tasks_of)]).empty
+    ]
+    if not panels:
+        return None
+    name = NAMES.get(measure, measure.replace("_", " "))
+    figure, axes = panel_grid(len(panels))
+    for axis, (title, lines) in zip(axes, panels, strict=True):
+        _draw_curves(axis, tasks_of, lines, layout.styles, measure)
+        axis.set_ylabel(name)
+        axis.set_title(title, fontsize=10)
+    headings(figure, axes, f"{name[0].upper()}{name[1:]} per task", about(runs, layout))
+    legend(figure, axes)
+    return figure
+
+
+def totals_figure(runs: Runs, layout: Layout) -> Figure:
+    """Total average online accuracy: a bar per group with its interval and its seeds as points."""
+    panels = layout.panels()
+    longest = max(len(members) for _, members in panels)
+    figure, axes = panel_grid(len(panels), height=0.9 + 0.34 * longest)
+    for axis, (title, members) in zip(axes, panels, strict=True):
+        ordered = members.sort_values("total_average_online_accuracy", kind="stable")
+        for place, (group, row) in enumerate(ordered.iterrows()):
+            total = row["total_average_online_accuracy"]
+            axis.barh(place, total, height=0.66, color=layout.styles[row["label"]]["color"], alpha=0.75)
+            seeds = by_seed(runs, int(str(group)))
+            axis.plot(seeds, np.full(len(seeds), place), "|", color="0.2", markersize=7, alpha=0.7)
+            if pd.notna(row["low"]):
+                axis.plot([row["low"], row["high"]], [place, place], color="0.2", linewidth=2)
+            axis.annotate(
+                f"{total:.3f}",
+                (max([total, row["high"], *seeds]) if pd.notna(row["high"]) else total, place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+            )
+        axis.set_yticks(range(len(ordered)), ordered["label"])
+        axis.set_xlim(0, 1.12 * max(0.01, layout.drawn["total_average_online_accuracy"].max()))
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("total average online accuracy")
+        plain_axis(axis, grid="x")
+    figure.set_figwidth(figure.get_figwidth() + 0.05 * max(map(len, layout.styles)) * min(2, len(panels)))
+    headings(figure, axes, "Total average online accuracy", f"{about(runs, layout)}, ticks: seeds")
+    return figure
+
+
+def panel_grid(
+    panels: int, height: float = 3.8, width: float = 5, columns: int = 2
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many axes, in rows; sizes in inches, of a panel."""
+    columns = min(columns, panels)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(2 + width * columns, 0.4 + height * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[panels:]:
+        axis.remove()
+    return figure, axes[:panels]
+
+
+def plain_axis(axis: Axes, grid: str = "y") -> None:
+    """No box, a light grid behind the data."""
+    axis.grid(axis="x" if grid == "x" else "y", color="0.9")
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """Inside a lone panel of few lines, else at the figure's right."""
-    lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}
-    if len(axes) == 1 and len(lines) <= 6:
+    lines = {
+        str(line.get_label()): line
+        for axis in axes
+        for line in axis.get_lines()
+        if not str(line.get_label()).startswith("_")
+    }
+    if len(axes) == 1 and len(lines) <= 3:
         axes[0].legend(frameon=False)
     else:
         figure.set_figwidth(figure.get_figwidth() + 0.6 + 0.07 * max(map(len, lines)))
         figure.legend(lines.values(), lines.keys(), loc="outside right upper", frameon=False)
 
 
-def _about(runs: Runs, seeds: pd.Series, left_out: int) -> str:
-    """What the lines have in common, how many runs they are means of, and what is missing."""
-    fewest, most = seeds.min(), seeds.max()
-    count = f"{most}" if fewest == most else f"{fewest} to {most}"
-    about = [*runs.common.values(), f"{count} seed{'' if most == 1 else 's'}"]
-    if most > 1:
-        about.append("95 % intervals")
-    if left_out:
-        about.append(f"{left_out} lower groups not drawn")
-    return ", ".join(about)
+def _draw_curves(
+    axis: Axes,
+    tasks_of: Mapping[int, pd.DataFrame],
+    lines: pd.Series,
+    styles: Mapping[str, Mapping[str, Any]],
+    measure: str,
+) -> None:
+    block = math.ceil(max(tasks_of[group]["task"].nunique() for group in lines.index) / POINTS)
+    for group, label in lines.items():
+        points = curve(tasks_of[group], measure, block)
+        draw_line(axis, points["task"], points, label, styles[label])
+    axis.set_xlabel("task" if block == 1 else f"task (each point: mean of {block} tasks)")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.margins(x=0.02)
+    plain_axis(axis)
 
 
-def _label(values: pd.Series, keys: Sequence[str]) -> str:
-    """Option names as they are, other keys as `lr=0.001`; nothing for a key that is absent."""
-    short = [key.rpartition(".")[2] for key in keys]
-    words = []
-    for key, name in zip(keys, short, strict=True):
-        if values[key] == ABSENT:
-            continue
-        name = name if short.count(name) == 1 else key
-        is_option = "." not in key
-        words.append(format_value(values[key]) if is_option else f"{name}={format_value(values[key])}")
-    return ", ".join(words)
+def draw_line(
+    axis: Axes,
+    x: "pd.Series[Any]",
+    points: pd.DataFrame,
+    label: str,
+    style: Mapping[str, Any],
+    marker: str = "",
+) -> None:
+    """A line through the means with a band from `low` to `high`."""
+    marker = "o" if len(points) == 1 else marker  # a lone point makes no line
+    axis.plot(x, points["mean"], label=label, linewidth=1.8, marker=marker or None, **style)
+    axis.fill_between(x, points["low"], points["high"], color=style["color"], alpha=0.2, linewidth=0)
+
+
+def headings(figure: Figure, axes: Sequence[Axes], title: str, small: str) -> None:
+    """A title, and a line in small print."""
+    if len(axes) == 1:
+        axes[0].set_title(title, **LARGE, pad=22)
+        above = 1 + 0.1 / figure.get_figheight()
+        axes[0].text(0.5, above, small, transform=axes[0].transAxes, ha="center", va="bottom", **SMALL)
+    else:
+        figure.suptitle(title, **LARGE)
+        figure.supxlabel(small, **SMALL)

@@ -1,9 +1,10 @@
 """Which runs belong together, and what tells the groups apart."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from continual.errors import ConfigError
 from continual.report.configs import RunConfig, canonical, is_below, node_path
 
 ABSENT = "-"
@@ -42,9 +43,7 @@ def group_runs(configs: Sequence[RunConfig]) -> Grouping:
     values = [members[0].values for members in runs_of.values()]
     differing = _differing(values)
     options = [_merged_options(members) for members in runs_of.values()]
-    labels = [
-        group for group in _differing(options) if any(is_below(key, node_path(group)) for key in differing)
-    ]
+    labels = [group for group in _differing(options) if any(_may_come_from(group, key) for key in differing)]
     labels.sort(key=lambda group: (not is_below(node_path(group), "env"), group != "agent"))
     common = {
         group: option
@@ -63,7 +62,7 @@ def group_runs(configs: Sequence[RunConfig]) -> Grouping:
     ]
     shown = [key for key in keys if key in overridden or not _follows(key, labels, rows)]
 
-    order = sorted(range(len(rows)), key=lambda row: [_rank(rows[row].get(key, ABSENT)) for key in keys])
+    order = sorted(range(len(rows)), key=lambda row: [rank(rows[row].get(key, ABSENT)) for key in keys])
     names = list(runs_of)
     position = {names[row]: place for place, row in enumerate(order)}
     return Grouping(
@@ -73,6 +72,35 @@ def group_runs(configs: Sequence[RunConfig]) -> Grouping:
         shown=shown,
         common=common,
     )
+
+
+def grouped_by(grouping: Grouping, configs: Sequence[RunConfig], by: Sequence[str]) -> Grouping:
+    """The same groups, told apart by the keys in `by` alone; `configs` is one config per group.
+
+    Raises ConfigError if a key is not in any config, or if groups that differ in other keys would
+    become one.
+    """
+    rows = [{**config.values, **config.options} for config in configs]
+    for key in by:
+        if not any(key in row for row in rows):
+            known = ", ".join(grouping.keys) or "nothing"
+            raise ConfigError(f"--by {key}: no run has such a key; these runs differ in {known}.")
+    alike: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        alike.setdefault(canonical([row.get(key, ABSENT) for key in by]), []).append(place)
+    merged = [places for places in alike.values() if len(places) > 1]
+    if merged:
+        lost = dict.fromkeys(key for p in merged for key in _differing([grouping.groups[i] for i in p]))
+        raise ConfigError(
+            f"--by {','.join(by)} would average over runs that differ in {', '.join(lost)}; "
+            "only runs that differ in nothing but their seed are averaged, so add these keys to --by "
+            "or report on fewer runs."
+        )
+    groups = [
+        {**{key: row.get(key, ABSENT) for key in by}, **group}
+        for row, group in zip(rows, grouping.groups, strict=True)
+    ]
+    return replace(grouping, groups=groups, keys=list(dict.fromkeys([*by, *grouping.keys])), shown=list(by))
 
 
 def _differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -93,10 +121,15 @@ def _merged_options(members: Iterable[RunConfig]) -> dict[str, str]:
     return {group: " or ".join(sorted(options)) for group, options in names.items()}
 
 
+def _may_come_from(group: str, key: str) -> bool:
+    """Whether a group's option can set this key: its own node's, or an agent the network's (agent=crelu)."""
+    return is_below(key, node_path(group)) or (group == "agent" and is_below(key, "network"))
+
+
 def _follows(key: str, labels: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a key inside an option has a single value for each of the option's names."""
+    """Whether a key that an option can set has a single value for each of the option's names."""
     for label in labels:
-        if key == label or not is_below(node_path(key), node_path(label)):
+        if key == label or not _may_come_from(label, node_path(key)):
             continue
         pairs = {(row.get(label), canonical(row.get(key, ABSENT))) for row in rows}
         if len(pairs) == len({name for name, _ in pairs}):
@@ -104,7 +137,7 @@ def _follows(key: str, labels: Sequence[str], rows: Sequence[Mapping[str, Any]])
     return False
 
 
-def _rank(value: Any) -> tuple[int, float, str]:
+def rank(value: Any) -> tuple[int, float, str]:
     """Sort absent values first, then numbers by size, then everything else as text."""
     if value == ABSENT:
         return 0, 0.0, ""

@@ -12,7 +12,7 @@ import pandas as pd
 
 from continual.errors import DataError
 from continual.report.configs import RunConfig, canonical, read_config
-from continual.report.grouping import group_runs
+from continual.report.grouping import group_runs, grouped_by
 
 STATUSES = ("completed", "diverged", "failed", "unfinished")
 """What can have become of a run; `unfinished` is one without a summary.json."""
@@ -24,12 +24,14 @@ class Runs:
 
     Attributes:
         runs: a row per run (index `run`): folder, group, seed, status,
-            total_average_online_accuracy (NaN unless completed).
+            total_average_online_accuracy, backward_transfer and one_step_backward_transfer
+            (NaN unless completed; the last two also unless measured).
         tasks: a row per finished task of a run: run, group, status and the columns of tasks.csv.
         groups: a row per group (index `group`), a column per key in which configs differ, "-"
             where a config does not have it. Runs of a group differ in nothing but their seed.
         shown: the columns of `groups` that suffice to tell the groups apart.
         common: the options that all runs share, such as `network` to `mlp`.
+        configs: for each group the config of one of its runs.
         notes: what a reader of the tables has to know, as sentences.
     """
 
@@ -38,7 +40,11 @@ class Runs:
     groups: pd.DataFrame
     shown: list[str]
     common: dict[str, str]
+    configs: list[RunConfig]
     notes: list[str]
+
+
+_NO_TRANSFER = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -47,18 +53,23 @@ class _Run:
     config: RunConfig
     status: str
     total: float
+    transfers: tuple[float, float]  # backward transfer, one-step backward transfer
     num_tasks: int
     written: float  # when its last result was, in seconds since the epoch
 
 
-def load_runs(folders: Iterable[Path | str]) -> Runs:
+def load_runs(folders: Iterable[Path | str], by: Sequence[str] = ()) -> Runs:
     """Read all runs below `folders`, at any depth.
+
+    Runs are grouped by all keys that differ but the seed. `by` names the keys that are to tell the
+    groups apart in labels and tables; it never merges groups.
 
     A run is a folder with `.hydra/config.yaml` and `tasks.csv` (or `summary.json`, if it failed
     before its first task was done). Of runs equal in config and seed one counts: the newest that
     is completed or diverged, else the newest.
 
-    Raises DataError if a folder is missing, there is no run, or a run's files are damaged.
+    Raises DataError if a folder is missing, there is no run, or a run's files are damaged, and
+    ConfigError if the keys in `by` would put runs together that differ in others.
     """
     tops = [Path(folder) for folder in folders]
     paths, waiting = _find(tops)
@@ -74,6 +85,10 @@ def load_runs(folders: Iterable[Path | str]) -> Runs:
             f"such as {waiting[0]}."
         )
     grouping = group_runs([run.config for run in runs])
+    config_of = dict(zip(grouping.members, [run.config for run in runs], strict=True))
+    configs = [config_of[group] for group in range(len(grouping.groups))]
+    if by:
+        grouping = grouped_by(grouping, configs, by)
 
     table = pd.DataFrame(
         {
@@ -82,6 +97,8 @@ def load_runs(folders: Iterable[Path | str]) -> Runs:
             "seed": [run.config.seed for run in runs],
             "status": [run.status for run in runs],
             "total_average_online_accuracy": [run.total for run in runs],
+            "backward_transfer": [run.transfers[0] for run in runs],
+            "one_step_backward_transfer": [run.transfers[1] for run in runs],
         }
     ).rename_axis("run")
     groups = pd.DataFrame(
@@ -89,7 +106,7 @@ def load_runs(folders: Iterable[Path | str]) -> Runs:
         index=pd.RangeIndex(len(grouping.groups), name="group"),
         dtype=object,
     )
-    return Runs(table, _read_tasks(runs, table), groups, grouping.shown, grouping.common, notes)
+    return Runs(table, _read_tasks(runs, table), groups, grouping.shown, grouping.common, configs, notes)
 
 
 def _find(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -118,13 +135,14 @@ def _read_run(folder: Path) -> _Run:
     config = read_config(folder)
     path = folder / "summary.json"
     if not path.exists():
-        return _Run(folder, config, "unfinished", math.nan, 0, _written(folder / "tasks.csv"))
+        return _Run(folder, config, "unfinished", math.nan, _NO_TRANSFER, 0, _written(folder / "tasks.csv"))
     try:
         summary: Any = json.loads(path.read_text(encoding="utf-8"))
         status = summary["status"]
         total = summary.get("total_average_online_accuracy")
         if status not in STATUSES or (status == "completed" and not math.isfinite(total)):
             raise ValueError(f"status {status!r}, total_average_online_accuracy {total!r}")
+        transfers = _transfers(summary) if status == "completed" else _NO_TRANSFER
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged ({error}): remove it or run that run again.") from error
     return _Run(
@@ -132,9 +150,16 @@ def _read_run(folder: Path) -> _Run:
         config,
         status,
         float(total) if status == "completed" else math.nan,
+        transfers,
         summary.get("num_tasks") or 0,
         _written(path),
     )
+
+
+def _transfers(summary: Any) -> tuple[float, float]:
+    """Both backward transfers of a summary.json; NaN where they were not measured."""
+    first, second = (summary.get(name) for name in ("backward_transfer", "one_step_backward_transfer"))
+    return math.nan if first is None else float(first), math.nan if second is None else float(second)
 
 
 def _without_repetitions(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:

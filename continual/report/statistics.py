@@ -1,5 +1,6 @@
 """Averages over seeds, with bootstrap intervals."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,12 @@ from continual.report.runs import STATUSES, Runs
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 CURVE_RESAMPLES = 2_000  # a curve is a picture: its edges need no third digit
+
+
+MEASURES = ("online_accuracy", "test_accuracy", "weight_magnitude", "srank")
+"""The columns of tasks.csv that have a figure and a table by task."""
+
+Statistic = Callable[..., NDArray[np.float64]]
 
 
 class Interval(NamedTuple):
@@ -55,11 +62,111 @@ def mean_interval(values: ArrayLike, resamples: int = RESAMPLES) -> Interval:
     return Interval(mean, np.where(equal, mean, low), np.where(equal, mean, high))
 
 
+def overall_mean(*strata: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """The mean over strata (environments) of the mean over runs, along `axis` of each stratum."""
+    return np.asarray(np.mean([stratum.mean(axis=axis) for stratum in strata], axis=0))
+
+
+def interquartile_mean(*strata: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """The mean of the middle half of the runs of all strata together (Agarwal et al. 2021, section 4.3).
+
+    A quarter of the values, rounded down, is left out at each end.
+    """
+    return np.asarray(stats.trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis))
+
+
+def probability_of_improvement(*strata: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """How probably a run of X beats one of Y, a tie counting half (Agarwal et al. 2021, section 4.3).
+
+    P(X > Y) is the mean over strata (environments) of the share of all pairs of their runs, seeds
+    apart, in which X is higher: the Mann-Whitney U statistic over the number of pairs. The first
+    half of `strata` are X's, the second half, in the same order, Y's.
+    """
+    half = len(strata) // 2
+    shares = []
+    for x, y in zip(strata[:half], strata[half:], strict=True):
+        sign = np.sign(
+            np.expand_dims(np.moveaxis(x, axis, -1), -1) - np.expand_dims(np.moveaxis(y, axis, -1), -2)
+        )
+        shares.append((sign.mean(axis=(-2, -1)) + 1) / 2)
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def stratified_interval(
+    strata: Sequence[ArrayLike], statistic: Statistic, resamples: int = RESAMPLES
+) -> Interval:
+    """A statistic of several groups of runs and its 95 % percentile bootstrap interval.
+
+    Runs are drawn with replacement within each stratum on its own (the stratified bootstrap of
+    Agarwal et al. 2021, section 4.2). A stratum without a run leaves nothing, one with a single
+    run no interval. The same values always give the same interval.
+    """
+    samples = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
+    nothing = np.asarray(np.nan)
+    if not samples or min(map(len, samples)) == 0:
+        return Interval(nothing, nothing, nothing)
+    value = np.asarray(statistic(*samples))
+    if min(map(len, samples)) == 1:
+        return Interval(value, nothing, nothing)
+    if all((sample == sample[0]).all() for sample in samples):
+        return Interval(value, value, value)
+    pairs = max(len(sample) for sample in samples) ** 2
+    low, high = stats.bootstrap(
+        samples,
+        statistic,
+        axis=-1,
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, 4_000_000 // pairs),
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Interval(value, low, high)
+
+
+def by_seed(runs: Runs, group: int, column: str = "total_average_online_accuracy") -> "pd.Series[float]":
+    """What the completed runs of a group reached, by seed."""
+    members = runs.runs[(runs.runs["group"] == group) & (runs.runs["status"] == "completed")]
+    return members.set_index("seed")[column].astype(float)
+
+
+def compare(runs: Runs, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
+    """A row per pair of groups (x, y): how the total average online accuracy of x differs from y's.
+
+    Columns: `x`, `y`; `pairs` (seeds both have), `difference` (mean over them of x - y: with the
+    same seed two runs see the same tasks and batches) with its interval `low`, `high`;
+    `probability` that x is better, from all runs of both, with `probability_low` and
+    `probability_high`. NaN where there is nothing to compare.
+    """
+    rows = []
+    for x, y in pairs:
+        of_x, of_y = by_seed(runs, x), by_seed(runs, y)
+        differences = (of_x - of_y).dropna()  # by seed; a seed that only one has is NaN
+        difference = mean_interval(differences)
+        better = stratified_interval([of_x, of_y], probability_of_improvement, CURVE_RESAMPLES)
+        rows.append(
+            {
+                "x": x,
+                "y": y,
+                "pairs": len(differences),
+                "difference": float(difference.mean),
+                "low": float(difference.low),
+                "high": float(difference.high),
+                "probability": float(better.mean),
+                "probability_low": float(better.low),
+                "probability_high": float(better.high),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def summarise(runs: Runs) -> pd.DataFrame:
     """A row per group: its keys, how many runs, and what the completed ones reached.
 
     Columns after the keys: `n` (completed runs, the ones averaged), `diverged`, `failed`,
-    `unfinished`; `total_average_online_accuracy` with its interval `low`, `high`; the means of
+    `unfinished`; `total_average_online_accuracy` with its interval `low`, `high`; `iqm`, the
+    interquartile mean, with `iqm_low`, `iqm_high`; the means of
     `first_task_accuracy`, `last_task_accuracy` (online accuracy) and `last_task_test_accuracy`,
     over the tasks an environment is scored on. Fractions; NaN where there is nothing to average.
     """
@@ -70,12 +177,16 @@ def summarise(runs: Runs) -> pd.DataFrame:
         counts = {status: int((members["status"] == status).sum()) for status in STATUSES}
         completed = members[members["status"] == "completed"]
         total = mean_interval(completed["total_average_online_accuracy"])
+        middle = stratified_interval([completed["total_average_online_accuracy"]], interquartile_mean)
         row = {
             "n": counts.pop("completed"),
             **counts,
             "total_average_online_accuracy": float(total.mean),
             "low": float(total.low),
             "high": float(total.high),
+            "iqm": float(middle.mean),
+            "iqm_low": float(middle.low),
+            "iqm_high": float(middle.high),
             "first_task_accuracy": np.nan,
             "last_task_accuracy": np.nan,
             "last_task_test_accuracy": np.nan,
@@ -92,25 +203,65 @@ def summarise(runs: Runs) -> pd.DataFrame:
 
 def online_accuracy(runs: Runs) -> pd.DataFrame:
     """A row per group and scored task: `task`, the keys, `mean`, `low`, `high` and `n` seeds."""
+    return measure_by_task(runs, "online_accuracy")
+
+
+def measure_by_task(runs: Runs, measure: str) -> pd.DataFrame:
+    """As `online_accuracy`, for any column of tasks.csv; groups that did not measure it are left out."""
     columns = ["task", *runs.groups.columns, "mean", "low", "high", "n"]
-    curves = [accuracy_curve(tasks).assign(group=group) for group, tasks in scored_tasks(runs).items()]
+    curves = [
+        curve(tasks, measure).assign(group=group)
+        for group, tasks in scored_tasks(runs).items()
+        if is_measured(tasks, measure)
+    ]
     if not curves:
         return pd.DataFrame(columns=columns)
     return pd.concat(curves, ignore_index=True).join(runs.groups, on="group")[columns]
 
 
-def accuracy_curve(tasks: pd.DataFrame, block: int = 1) -> pd.DataFrame:
-    """Online accuracy per task of one group of `scored_tasks`: task, mean, low, high, n.
+def is_measured(tasks: pd.DataFrame, measure: str) -> bool:
+    """Whether every row of these tasks has a value of this column."""
+    return measure in tasks and bool(tasks[measure].notna().all())
 
-    With `block` > 1 each run's accuracies are first averaged over that many consecutive tasks
+
+def accuracy_curve(tasks: pd.DataFrame, block: int = 1) -> pd.DataFrame:
+    """The `curve` of online accuracy."""
+    return curve(tasks, "online_accuracy", block)
+
+
+def curve(tasks: pd.DataFrame, measure: str, block: int = 1) -> pd.DataFrame:
+    """A measure per task of one group of `scored_tasks`: task, mean, low, high, n.
+
+    With `block` > 1 each run's values are first averaged over that many consecutive tasks
     (fewer in the last block), and `task` is the mean of their numbers.
     """
-    by_seed = tasks.pivot(index="run", columns="task", values="online_accuracy")
-    block_of = np.arange(by_seed.shape[1]) // block
-    by_block = by_seed.T.groupby(block_of).mean().T.to_numpy()
-    task = by_seed.columns.to_series().groupby(block_of).mean().to_numpy()
+    values = tasks.pivot(index="run", columns="task", values=measure)
+    block_of = np.arange(values.shape[1]) // block
+    by_block = values.T.groupby(block_of).mean().T.to_numpy()
+    task = values.columns.to_series().groupby(block_of).mean().to_numpy()
     mean, low, high = mean_interval(by_block, CURVE_RESAMPLES)
-    return pd.DataFrame({"task": task, "mean": mean, "low": low, "high": high, "n": len(by_seed)})
+    return pd.DataFrame({"task": task, "mean": mean, "low": low, "high": high, "n": len(values)})
+
+
+def forgetting(runs: Runs) -> pd.DataFrame:
+    """A row per group whose completed runs measured it: the keys, `n`, and both backward transfers.
+
+    `backward_transfer` and `one_step_backward_transfer` are means over seeds, each with its
+    interval in `<name>_low` and `<name>_high`. Fractions, negative where tasks were forgotten.
+    """
+    rows, groups = [], []
+    for group in runs.groups.index:
+        seeds = by_seed(runs, group, "backward_transfer").dropna()
+        if seeds.empty:
+            continue
+        row: dict[str, Any] = {"n": len(seeds)}
+        for name in ("backward_transfer", "one_step_backward_transfer"):
+            interval = mean_interval(by_seed(runs, group, name).dropna())
+            row |= {name: float(interval.mean), f"{name}_low": float(interval.low)}
+            row[f"{name}_high"] = float(interval.high)
+        rows.append(row)
+        groups.append(group)
+    return runs.groups.join(pd.DataFrame(rows, index=pd.Index(groups, name="group")), how="inner")
 
 
 def scored_tasks(runs: Runs) -> dict[int, pd.DataFrame]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -14,8 +16,13 @@ from omegaconf import DictConfig
 from continual import training
 from continual.errors import UserError
 from continual.sweep import jobs
-from continual.sweep.launcher import PackedLauncher
+from continual.sweep.best import register_best
 from continual.sweep.messages import one_sentence
+from continual.sweep.packed import PackedLauncher
+from continual.sweep.resolvers import register_resolvers
+from continual.sweep.slurm import SlurmLauncher
+from continual.sweep.stopping import StopSignals
+from continual.tracking.lock import release_held
 from continual.tracking.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -26,17 +33,32 @@ def main() -> None:
     # Hydra then raises its errors instead of printing several lines and leaving.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _register_launchers()
+    register_best(config_folder() / "best.yaml")
+    register_resolvers()
+    if {"-m", "--multirun"} & set(sys.argv):
+        sys.argv[1:] = _left_to_the_jobs(sys.argv[1:])
     start = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
     try:
         start(run)()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except HydraException as error:
-        sys.exit(f"error: {one_sentence(error)}")
+    except Exception as error:
+        sentence = one_sentence(error)
+        if sentence is None:
+            raise
+        sys.exit(f"error: {sentence}")
+    finally:
+        release_held()
 
 
 def run(composed: DictConfig) -> float | None:
     """Train one run; returns its total average online accuracy, None if it diverged."""
+    try:
+        return _run(composed)
+    except UserError as error:
+        # Hydra would print a line of its own about any other exception.
+        sys.exit(f"error: {error}")
+
+
+def _run(composed: DictConfig) -> float | None:
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     replica = jobs.replica(composed, settings.runtime.choices, folder, folder.name)
@@ -44,8 +66,13 @@ def run(composed: DictConfig) -> float | None:
     if outcome is not None:
         log.info("%s holds this run, finished.", folder)
     else:
-        with Progress(training.steps(replica)) as progress:
-            (outcome,) = training.train([replica], lambda snapshot: progress.update(0, snapshot))
+        try:
+            with Progress(training.steps(replica)) as progress, StopSignals() as stop:
+                (outcome,) = training.train([replica], lambda snapshot: progress.update(0, snapshot), stop)
+        except training.Interrupted:
+            raise UserError(
+                f"stopped, with a checkpoint written; the same command with hydra.run.dir={folder} goes on."
+            ) from None
     total = outcome.total_average_online_accuracy
     log.info(
         "%s; total average online accuracy %s; results in %s",
@@ -63,12 +90,40 @@ def config_folder() -> Path:
     return checkout if (checkout / "train.yaml").exists() else package / "conf"
 
 
+def _left_to_the_jobs(arguments: list[str]) -> list[str]:
+    """The arguments of a sweep, with fixed values of a swept group's keys as sweeps over one value.
+
+    Hydra composes the sweep as a whole too, with each group's default option, and sets fixed values there:
+    in `agent=l2,l2_init agent.l2_weight=0.1` it would be an agent without that key.
+    """
+    overrides = [_parsed(argument) for argument in arguments]
+    swept = tuple(
+        o.key_or_group.replace("/", ".") + "." for o in overrides if o is not None and o.is_sweep_override()
+    )
+    return [
+        f"{o.get_key_element()}=choice({o.get_value_element_as_str()})"
+        if o is not None and o.key_or_group.startswith(swept) and not o.is_sweep_override()
+        else argument
+        for o, argument in zip(overrides, arguments, strict=True)
+    ]
+
+
+def _parsed(argument: str) -> Override | None:
+    """An override that sets a key, or None if it is another one, a flag or a mistake."""
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None
+    return override if override.type == OverrideType.CHANGE else None
+
+
 def _register_launchers() -> None:
     """Make Hydra accept our launchers, which live in this package and not in `hydra_plugins`.
 
     Hydra 1.3 also checks the module's name; 1.4 does not.
     """
-    Plugins.instance().register(PackedLauncher)
+    for launcher in (PackedLauncher, SlurmLauncher):
+        Plugins.instance().register(launcher)
     known = getattr(Plugins, "is_in_toplevel_plugins_module", None)
     if known is not None:
         Plugins.is_in_toplevel_plugins_module = staticmethod(  # type: ignore[method-assign,assignment]

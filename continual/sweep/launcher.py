@@ -1,39 +1,34 @@
-"""The launcher behind `--multirun`: checks all jobs, then trains those of one structure as populations."""
+"""What the launchers behind `--multirun` share: from Hydra's jobs to checked and frozen runs."""
 
 import logging
-import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from continual import training
-from continual.config import Replica, device, structure
-from continual.errors import ConfigError, UserError
-from continual.population import fastest_size
-from continual.sweep import jobs, workers
-from continual.sweep.messages import one_sentence
-from continual.sweep.packing import pack
-from continual.tracking.progress import Progress
+from continual.config import Replica
+from continual.errors import UserError
+from continual.provenance import submitted
+from continual.sweep import frozen, jobs
+from continual.sweep.manifest import Manifest
+from continual.sweep.stopping import StopSignals
+from continual.tracking.lock import hold
 
 log = logging.getLogger(__name__)
 
 
-class PackedLauncher(Launcher):
-    """Trains the jobs of a sweep on this machine.
+class SweepLauncher(Launcher, ABC):
+    """All jobs are composed and checked before the first is run, and then trained as populations.
 
-    All jobs are composed and checked before the first is run. `workers` processes train one population
-    each at a time ("auto": one for each CPU core or visible GPU); with one, they train in this process.
+    How they are trained is a subclass's matter; `detach` says that it does not wait for them.
     """
 
-    def __init__(self, workers: str | int = "auto") -> None:
-        if workers != "auto" and not (isinstance(workers, int) and workers >= 1):
-            raise ConfigError(f"hydra.launcher.workers: must be auto or at least 1, not {workers!r}.")
-        self.workers = workers
+    detach = False
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -41,138 +36,83 @@ class PackedLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs, numbered from `initial_job_idx`; each returns its total average online accuracy."""
         sweep = Path(self.config.hydra.sweep.dir)
-        composed = [
-            self._compose(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)
-        ]
-        replicas = self._check(composed, sweep)
-        unfinished = [r for r in replicas if training.outcome_of(r) is None]
-        for config, run in zip(composed, replicas, strict=True):
-            _write_hydra_files(config, run)
-        populations, how_many = self._populations(unfinished)
+        of_sweep = jobs.of_sweep(self.hydra_context.config_loader, self.config)
+        found = of_sweep.check(job_overrides, initial_job_idx)
+        hold(sweep)
+        manifest = Manifest.read(sweep) or Manifest.begin(sweep)
+        manifest.launcher = _plain(self.config.hydra.launcher)
+        for job in found:
+            manifest.add(job.run, job.number, job.overrides)
+        # Before the folders: what they hold is then known, whenever this process is killed.
+        manifest.write()
+        for job in found:
+            if training.outcome_of(job.run) is None:
+                frozen.write(job.run, job.hydra)
+        reasons = self.finish([job.run for job in found], manifest)
+        return [self._job_return(job, reasons.get(job.run.folder)) for job in found]
+
+    def finish(self, runs: Sequence[Replica], manifest: Manifest) -> Mapping[Path, str]:
+        """Train those of these runs that are not finished; returns why some still are not, by folder."""
+        submitted.expect(manifest.code)
+        unfinished = [run for run in runs if training.outcome_of(run) is None]
         log.info(
-            "%d runs, %d of them finished before: training %d populations in %d process%s; results in %s",
-            len(replicas),
-            len(replicas) - len(unfinished),
-            len(populations),
-            how_many,
-            "es" if how_many > 1 else "",
-            sweep,
+            "%d runs, %d of them finished before; results in %s",
+            len(runs),
+            len(runs) - len(unfinished),
+            manifest.sweep,
         )
-        reasons = self._train(populations, how_many)
-        return [
-            self._job_return(config, run, reasons.get(run.folder))
-            for config, run in zip(composed, replicas, strict=True)
-        ]
-
-    def _compose(self, overrides: list[str], number: int) -> DictConfig:
-        try:
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        except HydraException as error:
-            raise ConfigError(f"job {number} ({' '.join(overrides)}): {one_sentence(error)}") from error
-        with open_dict(config):
-            config.hydra.job.id = str(number)
-            config.hydra.job.num = number
-        return config
-
-    def _check(self, composed: Sequence[DictConfig], sweep: Path) -> list[Replica]:
-        """The jobs as replicas, after every check; ConfigError names the first job that fails one."""
-        replicas, prepared = [], set()
-        for config in composed:
-            try:
-                folder = sweep / _subfolder(config)
-                run = jobs.replica(config, config.hydra.runtime.choices, folder, sweep.name)
-                jobs.check_folder(run)
-                if structure(run.config) not in prepared:
-                    training.prepare(run.config)
-                    prepared.add(structure(run.config))
-            except UserError as error:
-                overrides = " ".join(config.hydra.overrides.task)
-                raise ConfigError(f"job {config.hydra.job.num} ({overrides}): {error}") from error
-            replicas.append(run)
-        return replicas
-
-    def _populations(self, replicas: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
-        """The populations and how many worker processes to train them in."""
-        if not replicas:
-            return [], 0
-        places = len(_gpus(replicas[0])) or len(os.sched_getaffinity(0))
-        wanted = places if self.workers == "auto" else int(self.workers)
-        populations = pack(replicas, _largest_population, wanted)
-        return populations, min(wanted, len(populations))
-
-    def _train(self, populations: list[list[Replica]], how_many: int) -> dict[Path, str]:
-        """Train the populations; returns why a run failed, by its folder."""
-        steps = sum(len(p) * training.steps(p[0]) for p in populations)
-        reasons: dict[Path, str] = {}
-        with Progress(steps) as progress:
-            if how_many > 1:
-                results = workers.run(
-                    populations, how_many, progress.update, gpus=_gpus(populations[0][0])[:how_many]
-                )
-            else:
-                results = [_train_here(p, i, progress) for i, p in enumerate(populations)]
-        for population, result in zip(populations, results, strict=True):
-            if isinstance(result, workers.Failure):
-                for run in population:
-                    reasons[run.folder] = result.reason
+        if not unfinished:
+            return {}
+        for run in unfinished:
+            training.forget_failure(run)
+        with StopSignals() as stop:
+            reasons = self.train(unfinished, manifest, stop)
+        if reasons:
+            log.error("%d of %d runs failed; each says why in its summary.json", len(reasons), len(runs))
         return reasons
 
-    def _job_return(self, config: DictConfig, run: Replica, reason: str | None) -> JobReturn:
-        result = JobReturn()
-        result.overrides = list(config.hydra.overrides.task)
-        result.cfg = OmegaConf.create(run.config)
-        result.hydra_cfg = OmegaConf.create({"hydra": config.hydra})
+    @abstractmethod
+    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopSignals) -> dict[Path, str]:
+        """Train these runs, in populations; returns why some did not finish, by folder.
+
+        Where a run failed, its folder says so too. UserError when `stop` says so, with checkpoints written.
+        """
+
+    def _job_return(self, job: jobs.Job, reason: str | None) -> JobReturn:
+        run = job.run
+        result = _QuietJobReturn()
+        result.overrides = job.overrides
         result.working_dir = str(run.folder)
-        result.task_name = config.hydra.job.name
+        result.task_name = job.hydra["job"]["name"]
+        result.status = JobStatus.COMPLETED
         outcome = training.outcome_of(run)
         if reason is None and outcome is not None:
-            result.status = JobStatus.COMPLETED
             total = outcome.total_average_online_accuracy
             result.return_value = float("nan") if total is None else total
+        elif reason is None and self.detach:
+            result.return_value = None
         else:
-            training.record_failure(run, reason or "it did not finish")
             result.status = JobStatus.FAILED
-            result.return_value = UserError(f"{run.folder}: {reason}")
+            result.return_value = UserError(f"{run.folder}: {reason or 'it did not finish.'}")
         return result
 
 
-def _train_here(
-    population: list[Replica], index: int, progress: Progress
-) -> list[training.Outcome] | workers.Failure:
-    try:
-        return training.train(population, lambda snapshot: progress.update(index, snapshot))
-    except UserError as error:
-        return workers.Failure(str(error))
+class _QuietJobReturn(JobReturn):
+    """Raises a failed job's error without the line on stderr that Hydra has for it."""
+
+    @property
+    def return_value(self) -> float | None:
+        if self.status == JobStatus.FAILED:
+            raise self._return_value
+        value: float | None = self._return_value
+        return value
+
+    @return_value.setter
+    def return_value(self, value: float | UserError | None) -> None:
+        self._return_value = value
 
 
-def _largest_population(run: Replica) -> int:
-    asked = run.config["engine"]["max_replicas"]
-    if asked != "auto":
-        return int(asked)
-    learner, _ = training.prepare(run.config)
-    return fastest_size(learner.network, device(run.config["device"]))
-
-
-def _gpus(run: Replica) -> list[str]:
-    """The GPUs that this run may use, as values of CUDA_VISIBLE_DEVICES; none on a CPU."""
-    where = device(run.config["device"])
-    if where.type != "cuda":
-        return []
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    return names if where.index is None else [names[where.index]]
-
-
-def _subfolder(config: DictConfig) -> str:
-    return str(OmegaConf.to_container(config.hydra.sweep, resolve=True)["subdir"])  # type: ignore[index,call-overload]
-
-
-def _write_hydra_files(config: DictConfig, run: Replica) -> None:
-    """Freeze the run's config in its folder, as Hydra would: a run that waits never reads a YAML again."""
-    folder = run.folder / ".hydra"
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(run.config), folder / "config.yaml")
-    OmegaConf.save(OmegaConf.create({"hydra": config.hydra}), folder / "hydra.yaml")
-    OmegaConf.save(config.hydra.overrides.task, folder / "overrides.yaml")
+def _plain(node: DictConfig) -> dict[str, object]:
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}

@@ -3,17 +3,20 @@
 import math
 from collections.abc import Callable, Sequence
 
+from continual import training
 from continual.config import Replica, structure
 
 
 def pack(replicas: Sequence[Replica], size_of: Callable[[Replica], int], workers: int) -> list[list[Replica]]:
     """Cut the replicas into populations of equal structure: evenly, and enough to keep all workers busy.
 
-    `size_of` gives the largest population of a replica's structure. Replicas keep their order.
+    `size_of` gives the largest population of a replica's structure. Replicas keep their order. Runs that
+    go on from checkpoints train with those that go on from the same point.
     """
-    groups: dict[str, list[Replica]] = {}
+    groups: dict[tuple[object, ...], list[Replica]] = {}
     for replica in replicas:
-        groups.setdefault(structure(replica.config), []).append(replica)
+        key = (structure(replica.config), training.position(replica))
+        groups.setdefault(key, []).append(replica)
     populations = []
     for group in groups.values():
         pieces = math.ceil(len(group) / size_of(group[0]))
@@ -21,6 +24,14 @@ def pack(replicas: Sequence[Replica], size_of: Callable[[Replica], int], workers
             pieces = max(pieces, min(len(group), math.ceil(workers / len(groups))))
         populations += _evenly(group, pieces)
     return populations
+
+
+def by_position(population: Sequence[Replica]) -> list[list[Replica]]:
+    """A population cut into those that go on from the same point."""
+    groups: dict[object, list[Replica]] = {}
+    for replica in population:
+        groups.setdefault(training.position(replica), []).append(replica)
+    return list(groups.values())
 
 
 def _evenly(group: list[Replica], pieces: int) -> list[list[Replica]]:

@@ -1,8 +1,10 @@
 """Populations in worker processes: one population a process at a time, one process a core or a GPU."""
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -10,9 +12,11 @@ from typing import Any
 
 from continual.config import Replica
 from continual.tracking.progress import Snapshot
-from continual.training import Outcome
+from continual.training import Interrupted, Outcome
 
 _ATTEMPTS = 2
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_END = 60  # of a chunk of steps and a population's checkpoints
 
 
 @dataclass(frozen=True)
@@ -26,35 +30,41 @@ def run(
     populations: Sequence[Sequence[Replica]],
     workers: int,
     report: Callable[[int, Snapshot], None],
+    should_stop: Callable[[], bool] = lambda: False,
+    code: Mapping[str, Any] | None = None,
     gpus: Sequence[str] = (),
 ) -> list[list[Outcome] | Failure]:
     """Train each population in one of `workers` processes; the results in the order of the populations.
 
-    With `gpus`, worker i sees only gpus[i]. An error fails its own population; a worker that dies takes only
-    its population with it, which is tried once more and goes on from its checkpoints.
+    An error fails its own population; a worker that dies takes only its population with it, which is tried
+    once more and goes on from its checkpoints. When `should_stop` says so, the workers write checkpoints and
+    end, and training.Interrupted is raised. With `gpus`, worker i sees only gpus[i]; `code` is what the runs
+    were submitted with (`continual.provenance`).
     """
     context = multiprocessing.get_context("spawn")
     waiting = list(range(len(populations)))
     attempts = [0] * len(populations)
     results: list[list[Outcome] | Failure | None] = [None] * len(populations)
-    pool = [_Worker(context, gpus[i] if gpus else None) for i in range(workers)]
+    pool = [_Worker(context, gpus[i] if gpus else None, code) for i in range(workers)]
     try:
         while any(result is None for result in results):
             for worker in pool:
                 if worker.busy_with is None and waiting:
                     worker.give(waiting[0], populations[waiting[0]])
                     attempts[waiting.pop(0)] += 1
+            if should_stop():
+                raise Interrupted
             for worker in _with_news(pool):
                 index = worker.busy_with
                 assert index is not None
                 try:
                     kind, content = worker.connection.recv()
                 except (EOFError, OSError):
-                    code = worker.restart()
+                    exit_code = worker.restart()
                     if attempts[index] < _ATTEMPTS:
                         waiting.insert(0, index)
                     else:
-                        results[index] = Failure(f"its process died twice (exit code {code})")
+                        results[index] = Failure(f"its process died twice (exit code {exit_code}).")
                     continue
                 if kind == "report":
                     report(index, content)
@@ -63,23 +73,29 @@ def run(
                     worker.busy_with = None
     finally:
         for worker in pool:
-            worker.stop()
+            worker.connection.close()
+        for worker in pool:
+            worker.join()
     return [result for result in results if result is not None]
 
 
 class _Worker:
     """A process, the line to it, and the population that it is at."""
 
-    def __init__(self, context: Any, gpu: str | None) -> None:
-        self._context, self._gpu = context, gpu
+    def __init__(self, context: Any, gpu: str | None, code: Mapping[str, Any] | None) -> None:
+        self._context, self._gpu, self._code = context, gpu, code
         self.busy_with: int | None = None
         self.connection: Connection
         self._process: BaseProcess
         self._start()
 
     def give(self, index: int, population: Sequence[Replica]) -> None:
+        try:
+            self.connection.send(list(population))
+        except OSError:  # it died while it had nothing to do
+            self.restart()
+            self.connection.send(list(population))
         self.busy_with = index
-        self.connection.send(list(population))
 
     def restart(self) -> int | None:
         """Replace the dead process; returns its exit code."""
@@ -90,33 +106,50 @@ class _Worker:
         self._start()
         return code
 
-    def stop(self) -> None:
-        self.connection.close()
-        self._process.join(timeout=5)
+    def join(self) -> None:
+        """Wait until it has ended, after its connection was closed."""
+        self._process.join(timeout=_SECONDS_TO_END if self.busy_with is not None else 0.5)
         if self._process.is_alive():
-            self._process.terminate()
+            self._process.kill()
             self._process.join()
 
     def _start(self) -> None:
         self.connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs, self._gpu), daemon=True)
+        self._process = self._context.Process(
+            target=_serve, args=(theirs, self._gpu, self._code), daemon=True
+        )
         self._process.start()
         theirs.close()
 
 
 def _with_news(pool: Sequence[_Worker]) -> list[_Worker]:
     by_connection = {w.connection: w for w in pool if w.busy_with is not None}
-    return [by_connection[c] for c in wait(list(by_connection)) if isinstance(c, Connection)]
+    ready = wait(list(by_connection), timeout=_SECONDS_BETWEEN_LOOKS)
+    return [by_connection[c] for c in ready if isinstance(c, Connection)]
 
 
-def _serve(connection: Connection, gpu: str | None) -> None:
-    """A worker's life: train what comes down the line until it is closed."""
+def _serve(connection: Connection, gpu: str | None, code: Mapping[str, Any] | None) -> None:
+    """A worker's life: train what comes down the line until it is closed.
+
+    Signals go to the whole group of processes, but only the first of them heeds them and closes the line;
+    when it is killed, the line is closed too. In the middle of a population, that asks it to stop.
+    """
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
     import traceback
 
     from continual.errors import UserError
+    from continual.provenance import submitted
     from continual.training import train
+
+    if code is not None:
+        submitted.expect(code, quiet=True)
+
+    def say(kind: str, content: object) -> None:
+        with contextlib.suppress(OSError):  # nobody is there any more
+            connection.send((kind, content))
 
     while True:
         try:
@@ -124,10 +157,14 @@ def _serve(connection: Connection, gpu: str | None) -> None:
         except EOFError:
             return
         try:
-            outcomes = train(population, lambda snapshot: connection.send(("report", snapshot)))
+            outcomes = train(
+                population, lambda snapshot: say("report", snapshot), should_stop=connection.poll
+            )
+        except Interrupted:
+            return
         except UserError as error:
-            connection.send(("error", str(error)))
+            say("error", str(error))
         except Exception:
-            connection.send(("error", traceback.format_exc()))
+            say("error", traceback.format_exc())
         else:
-            connection.send(("done", outcomes))
+            say("done", outcomes)

@@ -1,5 +1,6 @@
 """What one replica records: its rows, its status, its checkpoint; in its folder and in W&B."""
 
+import contextlib
 import hashlib
 import math
 import time
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from continual.config import Replica, config_hash
 from continual.metrics import backward_transfer, one_step_backward_transfer
-from continual.provenance import git_commit, versions
-from continual.tracking.run_folder import Row, RunFolder
+from continual.provenance import submitted, versions
+from continual.tracking.run_folder import Row, RunFolder, StorageError
 from continual.tracking.wandb_run import WandbRun
 
 
@@ -63,6 +64,7 @@ class Recorder:
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Begin to record, from the start or from a checkpoint."""
         recorded = checkpoint.recorded if checkpoint else {}
+        self._folder.remove_summary()
         self._folder.tasks.start(recorded.get("tasks", []))
         if self.replica.config["metrics"]["forgetting"]:
             self._folder.forgetting.start(recorded.get("forgetting", []))
@@ -130,7 +132,9 @@ class Recorder:
     def fail(self, reason: str) -> None:
         """The program stopped with an error."""
         self.status = "failed"
-        self._end({"error": reason})
+        # Where there is no room for a checkpoint, there may be none for this: it was said anyway.
+        with contextlib.suppress(StorageError):
+            self._end({"error": reason})
 
     def _end(self, more: Mapping[str, Any]) -> None:
         rows = self._folder.tasks.rows
@@ -143,7 +147,7 @@ class Recorder:
             "replicas": self._replicas,
             "config_hash": self._hash,
             "versions": versions(),
-            "git_commit": git_commit(),
+            **submitted.record(),
             **({"diverged_at_step": self._diverged_at} if self._diverged_at else {}),
             **self._transfer(),
             **more,

@@ -5,20 +5,27 @@ are written beside their place and renamed into it. Tables grow line by line; a 
 too, so that a resumed run's tables have each task once, wherever it had got to after the checkpoint.
 """
 
+import contextlib
 import csv
 import io
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
+from continual.errors import UserError
+
 Row: TypeAlias = dict[str, float | int | str]
 
 log = logging.getLogger(__name__)
+
+
+class StorageError(UserError):
+    """A file of a run cannot be written."""
 
 
 class Table:
@@ -31,13 +38,13 @@ class Table:
     def start(self, rows: list[Row]) -> None:
         """Begin with these rows: none, or those of the checkpoint that a run goes on from."""
         self.rows = list(rows)
-        _replace(self.path, _csv(self.rows, header=True).encode())
+        replace_file(self.path, _csv(self.rows, header=True).encode())
 
     def add(self, row: Row) -> None:
         """Add one row."""
         text = _csv([row], header=not self.rows)
         self.rows.append(row)
-        with open(self.path, "a", newline="") as file:
+        with _saying_what_was_lost(self.path), open(self.path, "a", newline="") as file:
             file.write(text)
 
 
@@ -52,7 +59,11 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, which says that the run has ended and how."""
-        _replace(self.path / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+        replace_file(self.path / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+
+    def remove_summary(self) -> None:
+        """Remove the summary of a failed run, which no longer holds once the run goes on."""
+        (self.path / "summary.json").unlink(missing_ok=True)
 
     def save_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Write checkpoint.pt; the one before it becomes checkpoint.previous.pt."""
@@ -75,6 +86,16 @@ class RunFolder:
             except Exception as error:  # a damaged file can raise anything
                 log.warning("%s is damaged (%s); looking for the one before it.", path, type(error).__name__)
         return found
+
+    def checkpoint_position(self) -> tuple[int, int] | None:
+        """The task and the step in it of the newest checkpoint that can be read; reads no tensors."""
+        for path in (self.path / "checkpoint.pt", self._previous):
+            try:
+                saved = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+                return saved["task"], saved["step_in_task"]
+            except Exception:  # not there, or damaged: that is said when it is to be used
+                continue
+        return None
 
     def drop_previous_checkpoint(self) -> None:
         """Remove the predecessor, once the last checkpoint of a finished run is in place."""
@@ -106,15 +127,33 @@ def _csv(rows: list[Row], header: bool) -> str:
     return text.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that under its name there is always the one before or the whole of this one."""
     os.replace(_write_beside(path, content), path)
 
 
 def _write_beside(path: Path, content: bytes) -> Path:
     """Write and sync `<name>.tmp`; without the sync, a crash could leave the new name on an empty file."""
     fresh = path.with_name(path.name + ".tmp")
-    with open(fresh, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with _saying_what_was_lost(path):
+        try:
+            with open(fresh, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
     return fresh
+
+
+@contextlib.contextmanager
+def _saying_what_was_lost(path: Path) -> Iterator[None]:
+    """A file that cannot be written is the user's to mend: a full disk, a quota, a lost mount."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror}); "
+            "make room and start the same command again, which goes on from the last checkpoint."
+        ) from error

@@ -40,10 +40,16 @@ L2_INIT = {"_target_": "continual.agents.l2_init.L2Init", "l2_weight": 0.01}
 
 @pytest.fixture
 def write_run(tmp_path: Path) -> Write:
-    """A function that writes a run folder below tmp_path and returns it.
+    """`run_writer` below tmp_path."""
+    return run_writer(tmp_path)
+
+
+def run_writer(root: Path) -> Write:
+    """A function that writes a run folder below `root` and returns it.
 
     `nodes` replaces top-level nodes of CONFIG, `options` entries of OPTIONS; `accuracies` are the
-    online accuracies by task. `status=None` leaves summary.json out; `age` is in seconds.
+    online accuracies by task, `measures` further columns of tasks.csv. `status=None` leaves
+    summary.json out; `age` is in seconds.
     """
 
     def write(
@@ -57,10 +63,11 @@ def write_run(tmp_path: Path) -> Write:
         status: str | None = "completed",
         task_types: Sequence[str] | None = None,
         test_accuracies: Sequence[float] | None = None,
+        measures: Mapping[str, Sequence[float]] | None = None,
         age: float = 0,
         **summary: Any,
     ) -> Path:
-        folder = tmp_path / name
+        folder = root / name
         (folder / ".hydra").mkdir(parents=True)
         for file, content in {
             "config": {"seed": seed, **CONFIG, **(nodes or {})},
@@ -77,6 +84,7 @@ def write_run(tmp_path: Path) -> Write:
                 "step": [100 * (task + 1) for task in range(len(accuracies))],
                 "online_accuracy": accuracies,
                 "test_accuracy": test_accuracies or [None] * len(accuracies),
+                **(measures or {}),
             }
         ).to_csv(folder / "tasks.csv", index=False)
         written = [folder / "tasks.csv"]

@@ -8,7 +8,11 @@ from continual.report.cli import main
 
 from .conftest import L2_INIT
 
-FILES = ["online_accuracy.csv", "online_accuracy.png", "report.csv"]
+FIGURES = ["online_accuracy", "total_average_online_accuracy"]
+FILES = sorted(
+    ["comparisons.csv", "online_accuracy.csv", "report.csv", "report.html", "report.md"]
+    + [f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")]
+)
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -27,7 +31,8 @@ def test_writes_and_names_its_files(sweep, capsys):
     printed = capsys.readouterr().out.splitlines()
     output = sweep / "report"
     assert sorted(path.name for path in output.iterdir()) == FILES
-    assert sorted(printed[-3:]) == [str(output / name) for name in FILES]
+    assert sorted(printed[-len(FILES) :]) == [str(output / name) for name in FILES]
+    assert printed[-1] == str(output / "report.html")
     assert (output / "online_accuracy.png").read_bytes().startswith(PNG_START)
     report = pd.read_csv(output / "report.csv").set_index("agent")
     assert report["n"].to_dict() == {"base": 2, "l2_init": 2}
@@ -41,6 +46,7 @@ def test_writes_and_names_its_files(sweep, capsys):
 def test_a_second_report_equals_the_first(sweep, tmp_path):
     for name in ("one", "two"):
         assert main([str(sweep), "--output", str(tmp_path / name / "deep")]) == 0
+    assert len(list((tmp_path / "one" / "deep").iterdir())) == len(FILES)
     for file in FILES:
         one, two = (tmp_path / name / "deep" / file for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()
@@ -56,10 +62,12 @@ def test_without_a_completed_run_there_is_a_table_but_no_figure(write_run, tmp_p
     write_run("0", status="diverged")
     assert main([str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "No run is complete yet, so there is no figure." in out
+    assert "No run is complete yet, so there is no figure of them." in out
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
         "online_accuracy.csv",
         "report.csv",
+        "report.html",
+        "report.md",
     ]
     assert pd.read_csv(tmp_path / "report" / "online_accuracy.csv").empty
 
@@ -68,6 +76,30 @@ def test_repetitions_are_mentioned(sweep, write_run, capsys):
     write_run("sweep/again", 0, (0.4, 0.0))
     assert main([str(sweep)]) == 0
     assert "1 repetition of a run with the same config and seed" in capsys.readouterr().out
+
+
+def test_the_sweep_is_apart_from_the_runs_it_chose(write_run, tmp_path, capsys):
+    for place, (lr, weight) in enumerate([(1e-3, 1e-2), (1e-3, 1e-3), (1e-4, 1e-2), (1e-4, 1e-3)]):
+        nodes = {"agent": {**L2_INIT, "l2_weight": weight}, "optimizer": {"_target_": "Adam", "lr": lr}}
+        write_run(f"sweep/{place}", 0, (0.1 * place, 0.1), nodes=nodes, options={"agent": "l2_init"})
+    write_run("final/0", 3, (0.9, 0.9), nodes={"agent": L2_INIT}, options={"agent": "l2_init"})
+    assert main([str(tmp_path / "final"), "--sweep", str(tmp_path / "sweep")]) == 0
+    output = tmp_path / "final" / "report"
+    assert pd.read_csv(output / "report.csv")["n"].tolist() == [1]
+    assert len(pd.read_csv(output / "sweep.csv")) == len(pd.read_csv(output / "sensitivity.csv")) == 4
+    assert (output / "sensitivity.pdf").read_bytes().startswith(b"%PDF")
+    assert (output / "effect-agent.l2_weight.png").exists()
+
+
+def test_grouping_by_too_few_keys_is_refused(write_run, tmp_path, capsys):
+    for weight in (0.1, 0.2):
+        nodes = {"agent": {**L2_INIT, "l2_weight": weight}}
+        write_run(str(weight), 0, nodes=nodes, options={"agent": "l2_init"})
+    assert main([str(tmp_path), "--by", "agent"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: --by agent would average over runs that differ in agent.l2_weight;")
+    assert error.count("\n") == 1
+    assert main([str(tmp_path), "--by", "agent,agent.l2_weight"]) == 0
 
 
 def test_user_errors_are_one_sentence(tmp_path, capsys):

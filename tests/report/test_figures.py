@@ -1,7 +1,8 @@
 import pytest
 from matplotlib.collections import PolyCollection
 
-from continual.report.figures import DASHES, PALETTE, online_accuracy_figure
+from continual.report.figures import online_accuracy_figure
+from continual.report.layout import DASHES, PALETTE
 from continual.report.runs import load_runs
 from continual.report.statistics import online_accuracy
 

@@ -1,7 +1,8 @@
 import pytest
 
+from continual.errors import ConfigError
 from continual.report.configs import RunConfig
-from continual.report.grouping import group_runs
+from continual.report.grouping import group_runs, grouped_by
 
 
 def config(values, seed=0, overridden=(), **options):
@@ -102,3 +103,28 @@ def test_values_of_any_type_are_grouped():
     grouping = group_runs([agent("l2", w=value) for value in values])
     assert len(grouping.groups) == len(values)
     assert sorted(grouping.members) == list(range(len(values)))
+
+
+def by(keys, *configs):
+    return grouped_by(group_runs(configs), [*configs], keys)
+
+
+def test_keys_that_tell_the_groups_apart_name_them():
+    l2 = [agent("l2", l2_weight=weight) for weight in (0.1, 0.2)]
+    grouping = by(["agent.l2_weight", "optimizer"], *l2)
+    assert grouping.shown == ["agent.l2_weight", "optimizer"]
+    assert grouping.groups == [
+        {"agent.l2_weight": 0.1, "optimizer": "adam"},
+        {"agent.l2_weight": 0.2, "optimizer": "adam"},
+    ]
+
+
+def test_keys_that_would_merge_groups_are_refused_with_what_differs():
+    configs = [agent("base"), *(agent("l2", l2_weight=w, extra=w) for w in (0.1, 0.2))]
+    with pytest.raises(ConfigError, match=r"differ in agent\.l2_weight, agent\.extra;"):
+        by(["agent"], *configs)
+
+
+def test_an_unknown_key_is_refused():
+    with pytest.raises(ConfigError, match=r"--by agnt: no run has such a key; .* differ in agent"):
+        by(["agnt"], agent("base"), agent("l2"))

@@ -8,9 +8,16 @@ from continual.errors import DataError
 from continual.report.runs import load_runs
 from continual.report.statistics import (
     accuracy_curve,
+    compare,
+    forgetting,
+    interquartile_mean,
     mean_interval,
+    measure_by_task,
     online_accuracy,
+    overall_mean,
+    probability_of_improvement,
     scored_tasks,
+    stratified_interval,
     summarise,
 )
 
@@ -158,3 +165,109 @@ def test_runs_of_a_group_with_other_tasks_are_refused(write_run, tmp_path):
     write_run("1", 1, (0.1, 0.2))
     with pytest.raises(DataError, match=r"1: tasks\.csv lacks tasks"):
         online_accuracy(load_runs([tmp_path]))
+
+
+def exact_stratified(strata, statistic, *probabilities):
+    """Quantiles over all combinations of equally likely resamples of each stratum."""
+    resamples = [list(itertools.product(stratum, repeat=len(stratum))) for stratum in strata]
+    values = [statistic(*chosen) for chosen in itertools.product(*resamples)]
+    return np.quantile(values, probabilities, method="inverted_cdf").tolist()
+
+
+def brute_iqm(*strata):
+    values = sorted(value for stratum in strata for value in stratum)
+    cut = len(values) // 4
+    return sum(values[cut : len(values) - cut]) / (len(values) - 2 * cut)
+
+
+def brute_mean(*strata):
+    return sum(sum(stratum) / len(stratum) for stratum in strata) / len(strata)
+
+
+def brute_probability(*strata):
+    half = len(strata) // 2
+    shares = [
+        sum((x > y) + 0.5 * (x == y) for x in xs for y in ys) / (len(xs) * len(ys))
+        for xs, ys in zip(strata[:half], strata[half:], strict=True)
+    ]
+    return sum(shares) / half
+
+
+@pytest.mark.parametrize(
+    ("strata", "statistic", "brute"),
+    [
+        ([[0.1, 0.3, 0.2, 0.9, 0.5]], interquartile_mean, brute_iqm),
+        ([[0.1, 0.3, 0.2], [0.8, 0.4, 0.7]], interquartile_mean, brute_iqm),
+        ([[0.1, 0.3, 0.2], [0.8, 0.4]], overall_mean, brute_mean),
+        ([[0.1, 0.3, 0.2], [0.2, 0.15, 0.3]], probability_of_improvement, brute_probability),
+        (
+            [[0.1, 0.3], [0.5, 0.6, 0.2], [0.2, 0.1], [0.6, 0.4]],
+            probability_of_improvement,
+            brute_probability,
+        ),
+    ],
+)
+def test_statistics_of_strata_against_all_resamples(strata, statistic, brute):
+    value, low, high = stratified_interval(strata, statistic)
+    assert value == pytest.approx(brute(*strata))
+    exact = exact_stratified(strata, brute, 0.02, 0.03, 0.97, 0.98)
+    assert exact[0] - 1e-9 <= low <= exact[1] + 1e-9
+    assert exact[2] - 1e-9 <= high <= exact[3] + 1e-9
+
+
+def test_strata_are_resampled_apart():
+    _, low, high = stratified_interval([[0.0, 0.0], [1.0, 1.0]], overall_mean)
+    assert low == high == 0.5
+
+
+def test_few_runs_have_no_stratified_interval():
+    assert all(math.isnan(end) for end in stratified_interval([[], [0.1]], overall_mean))
+    value, low, high = stratified_interval([[0.2], [0.1, 0.3]], overall_mean)
+    assert value == pytest.approx(0.2)
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_comparison_pairs_equal_seeds_only(write_run, tmp_path):
+    of_base = {0: 0.5, 1: 0.2, 2: 0.4, 5: 0.9}
+    of_l2_init = {1: 0.3, 0: 0.5, 2: 0.7, 7: 0.1}
+    for seed, total in of_base.items():
+        write_run(f"base/{seed}", seed, (total, total))
+    for seed, total in of_l2_init.items():
+        write_run(f"l2/{seed}", seed, (total, total), nodes={"agent": L2_INIT}, options={"agent": "l2_init"})
+    write_run("l2/9", 5, status="diverged", nodes={"agent": L2_INIT}, options={"agent": "l2_init"})
+    (row,) = compare(load_runs([tmp_path]), [(1, 0)]).to_dict("records")
+    differences = [0.0, 0.1, 0.3]
+    assert row["pairs"] == 3
+    assert row["difference"] == pytest.approx(np.mean(differences))
+    assert [row["low"], row["high"]] == pytest.approx(exact_interval(differences), abs=1e-9)
+    expected = brute_probability([*of_l2_init.values()], [*of_base.values()])
+    assert row["probability"] == pytest.approx(expected)
+
+
+def test_without_common_seeds_there_is_no_difference(write_run, tmp_path):
+    write_run("0", 0)
+    write_run("1", 1, nodes={"agent": L2_INIT}, options={"agent": "l2_init"})
+    (row,) = compare(load_runs([tmp_path]), [(0, 1)]).to_dict("records")
+    assert row["pairs"] == 0
+    assert math.isnan(row["difference"])
+    assert row["probability"] == 0.5
+
+
+def test_forgetting(write_run, tmp_path):
+    for seed, transfer in enumerate((-0.2, -0.5)):
+        write_run(f"a/{seed}", seed, backward_transfer=transfer, one_step_backward_transfer=transfer / 2)
+    write_run("b", 0, nodes={"agent": L2_INIT}, options={"agent": "l2_init"})
+    (row,) = forgetting(load_runs([tmp_path])).to_dict("records")
+    assert (row["agent"], row["n"]) == ("base", 2)
+    assert row["backward_transfer"] == pytest.approx(-0.35)
+    assert (row["backward_transfer_low"], row["backward_transfer_high"]) == (-0.5, -0.2)
+    assert row["one_step_backward_transfer"] == pytest.approx(-0.175)
+
+
+def test_a_measure_that_only_some_groups_have(write_run, tmp_path):
+    write_run("0", 0, measures={"srank": [3, 2, 1]})
+    write_run("1", 0, nodes={"agent": L2_INIT}, options={"agent": "l2_init"})
+    table = measure_by_task(load_runs([tmp_path]), "srank")
+    assert table["agent"].tolist() == ["base"] * 3
+    assert table["mean"].tolist() == [3, 2, 1]

@@ -1,0 +1,189 @@
+"""Contenders: loops in processes of their own, timed in short windows that take turns.
+
+A machine's speed changes from minute to minute (other users, heat), so two loops are compared by pairs of
+windows next to one another, never by numbers taken apart.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeAlias
+
+import torch
+
+from continual import training
+from continual.benchmark.plain_loop import PlainLoop
+from continual.config import Replica, device
+from continual.population import Population
+
+# A window looks at the clock about so often.
+_SECONDS_AT_A_TIME = 0.05
+
+# wall: the time that passes; core: only the time for which the process had a core, other programs or not.
+Clock: TypeAlias = Literal["wall", "core"]
+
+
+class Loop(Protocol):
+    """What is timed."""
+
+    def run(self, steps: int) -> None:
+        """Do so many steps of each of its replicas."""
+
+
+class PopulationLoop:
+    """A population in the middle of its first task."""
+
+    def __init__(self, population: Population) -> None:
+        self._population = population
+        population.start_task(0)
+
+    def run(self, steps: int) -> None:
+        """Do so many steps, in chunks as training does."""
+        for done in range(0, steps, self._population.chunk_steps):
+            self._population.advance(min(self._population.chunk_steps, steps - done))
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a loop did in a window: `steps` of each of `replicas`, in `seconds` of the clock chosen.
+
+    `core_share` is the share of the time for which it had a core; `peak_memory` in bytes, 0 on a CPU.
+    """
+
+    steps: int
+    replicas: int
+    seconds: float
+    core_share: float
+    peak_memory: int
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The windows of processes that ran at the same time, together."""
+
+    windows: tuple[Window, ...]
+
+    @property
+    def steps_per_second(self) -> float:
+        """Of a process, on average."""
+        return sum(w.steps / w.seconds for w in self.windows) / len(self.windows)
+
+    @property
+    def replica_steps_per_second(self) -> float:
+        """Of all processes together."""
+        return sum(w.replicas * w.steps / w.seconds for w in self.windows)
+
+    @property
+    def core_share(self) -> float:
+        """The least share of its core that any of the processes got."""
+        return min(w.core_share for w in self.windows)
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes on the GPU at most, of all processes together."""
+        return sum(w.peak_memory for w in self.windows)
+
+
+class Contender:
+    """Populations, each in a process of its own, that run at the same time; or one plain loop."""
+
+    def __init__(
+        self, populations: Sequence[Sequence[Replica]], plain: bool = False, clock: Clock = "wall"
+    ) -> None:
+        """Starts the processes one by one, so that the second finds the first one's compiled code."""
+        self._processes: list[ProcessPoolExecutor] = []
+        try:
+            for replicas in populations:
+                self._processes.append(process())
+                self._processes[-1].submit(_prepare, list(replicas), plain, clock).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def rate(self, seconds: float) -> Rate:
+        """What it does in a window of about so many seconds."""
+        futures = [each.submit(_time, seconds) for each in self._processes]
+        return Rate(tuple(future.result() for future in futures))
+
+    def close(self) -> None:
+        """End its processes."""
+        for each in self._processes:
+            each.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def compare(
+    reference: Contender, contender: Contender, pairs: int, seconds: float
+) -> list[tuple[Rate, Rate]]:
+    """Windows of both, alternating."""
+    return [(reference.rate(seconds), contender.rate(seconds)) for _ in range(pairs)]
+
+
+def loop_of(replicas: Sequence[Replica], plain: bool) -> Loop:
+    """The population of these replicas, or the plain loop of the first of them, ready to run."""
+    config = replicas[0].config
+    learner, environment = training.prepare(config)
+    if not plain:
+        # The constructor that training uses, so that whatever speeds up runs is measured.
+        return PopulationLoop(training._population(replicas, learner, environment))
+    torch.set_num_threads(config["engine"]["threads"])
+    torch.set_flush_denormal(True)
+    return PlainLoop(learner, environment, config["seed"], device(config["device"]))
+
+
+def time_window(
+    loop: Loop, replicas: int, where: torch.device, at_a_time: int, seconds: float, clock: Clock = "wall"
+) -> Window:
+    """Run the loop, `at_a_time` steps between two looks at the clock, until `seconds` are over."""
+    steps = 0
+    wait_for(where)
+    start, core_start = time.perf_counter(), time.process_time()
+    while (elapsed := time.perf_counter() - start) < seconds or steps == 0:
+        loop.run(at_a_time)
+        wait_for(where)
+        steps += at_a_time
+    core = time.process_time() - core_start
+    measured = core if clock == "core" else elapsed
+    peak = torch.cuda.max_memory_allocated(where) if where.type == "cuda" else 0
+    return Window(steps, replicas, measured, core / elapsed, peak)
+
+
+def wait_for(where: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if where.type == "cuda":
+        torch.cuda.synchronize(where)
+
+
+def process() -> ProcessPoolExecutor:
+    """A process of its own, forked off one that has imported what takes seconds to import."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo"])
+    return ProcessPoolExecutor(1, mp_context=context)
+
+
+_timed: list[tuple[Loop, int, torch.device, int, Clock]] = []  # what `_prepare` made in this process
+
+
+def _prepare(replicas: list[Replica], plain: bool, clock: Clock) -> None:
+    """In a contender's process: make the loop, warm it up, and find how many steps to do at a time."""
+    where = device(replicas[0].config["device"])
+    loop, count = loop_of(replicas, plain), 1 if plain else len(replicas)
+    loop.run(1)  # compiles
+    trial = time_window(loop, count, where, 1, _SECONDS_AT_A_TIME, clock)
+    at_a_time = max(1, round(_SECONDS_AT_A_TIME * trial.steps / trial.seconds))
+    _timed[:] = [(loop, count, where, at_a_time, clock)]
+
+
+def _time(seconds: float) -> Window:
+    ((loop, replicas, where, at_a_time, clock),) = _timed
+    return time_window(loop, replicas, where, at_a_time, seconds, clock)

@@ -1,0 +1,165 @@
+"""The sections of the benchmark: what is compared with what, and which ratio is wanted."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from continual.benchmark import footprint
+from continual.benchmark.bench import Bench, Problem, cores
+from continual.benchmark.results import Amount, Row
+from continual.sweep.entry import config_folder
+
+Section: TypeAlias = Callable[[Bench], Iterator[Row]]
+
+_L2_INIT = "agent=l2_init"
+_GPU_SIZES = (1, 8, 64, 256, 1024)
+_RESETTING = ("redo", "continual_backprop", "shrink_and_perturb")
+_SWEEP = 32  # runs of the small sweep that is timed on all cores
+
+# The least ratio wanted, by device, section, row and replicas.
+_AT_LEAST = {
+    ("cpu", "engine", "sgd", 1): 3.0,
+    ("cpu", "engine", "sgd, all cores", _SWEEP): 6.0,
+    ("cpu", "networks", "convnet", 1): 1.2,
+    ("cuda", "engine", "sgd", 1): 8.0,
+    ("cuda", "engine", "sgd", 256): 500.0,
+    ("cuda", "networks", "convnet", 64): 20.0,
+}
+
+
+def engine(bench: Bench) -> Iterator[Row]:
+    """The main job with SGD and Adam: one population, and a sweep on all cores, beside a plain loop."""
+    cpu = bench.device.type == "cpu"
+    size = bench.parameter_bytes(bench.mnist)
+    for optimizer in ("sgd",) if bench.quick else ("sgd", "adam"):
+        chosen = (_L2_INIT, f"optimizer={optimizer}")
+        against = f"plain loop, {optimizer}"
+        with bench.plain(bench.mnist, *chosen) as plain:
+            if cpu and cores() > 1 and not bench.quick:
+                with bench.plain(bench.mnist, *chosen, f"engine.threads={cores()}") as threaded:
+                    what = f"plain loop, {optimizer}, {cores()} threads"
+                    yield bench.speed("engine", what, threaded, 1, against, plain)
+            for replicas in bench.sizes((1,), _GPU_SIZES):
+                with bench.population(bench.mnist, *chosen, replicas=replicas) as population:
+                    least = _AT_LEAST.get((bench.device.type, "engine", optimizer, replicas))
+                    yield bench.speed(
+                        "engine", optimizer, population, replicas, against, plain, least, parameter_bytes=size
+                    )
+            if cpu:
+                sweep = 2 * cores() if bench.quick else _SWEEP
+                with bench.on_all_cores(bench.mnist, *chosen, replicas=sweep) as populations:
+                    what = f"{optimizer}, all cores"
+                    least = _AT_LEAST.get(("cpu", "engine", what, sweep))
+                    yield bench.speed("engine", what, populations, sweep, against, plain, least)
+    if bench.quick:
+        return
+    for replicas in bench.sizes((1, 8), (1, 256)):
+        with (
+            bench.population(bench.mnist, _L2_INIT, "optimizer=sgd", replicas=replicas) as sgd,
+            bench.population(bench.mnist, _L2_INIT, "optimizer=adam", replicas=replicas) as adam,
+        ):
+            least = 0.8 if cpu else 0.5 if replicas == 256 else None
+            yield bench.speed("engine", "adam", adam, replicas, "sgd", sgd, least)
+
+
+def sizes(bench: Bench) -> Iterator[Row]:
+    """How the speed of one process depends on the size of its population."""
+    conv = Problem("32x32x3 images, convnet", (*bench.photographs.overrides, "network=convnet"))
+    for problem in (bench.mnist,) if bench.quick else (bench.mnist, bench.digits, conv):
+        chosen = (_L2_INIT, "optimizer=sgd")
+        what = f"{problem.name} (size chosen: {bench.fastest_size(problem)})"
+        with bench.population(problem, *chosen, replicas=1) as one:
+            for replicas in (2,) if bench.quick else bench.sizes((2, 4, 8, 16, 32), _GPU_SIZES[1:]):
+                with bench.population(problem, *chosen, replicas=replicas) as population:
+                    yield bench.speed("sizes", what, population, replicas, "1 replica", one)
+
+
+def agents(bench: Bench) -> Iterator[Row]:
+    """Every agent of conf/agent on the main job, beside `base`."""
+    names = [name for name in _options("agent") if name != "base"]
+    for replicas in (1,) if bench.quick else bench.sizes((1, 8), _GPU_SIZES):
+        with bench.population(bench.mnist, "agent=base", "optimizer=sgd", replicas=replicas) as base:
+            with bench.plain(bench.mnist, "agent=base", "optimizer=sgd") as plain:
+                yield bench.speed("agents", "base", base, replicas, "plain loop", plain)
+            for name in names[:1] if bench.quick else names:
+                with bench.population(
+                    bench.mnist, f"agent={name}", "optimizer=sgd", replicas=replicas
+                ) as population:
+                    least = 0.5 if name in _RESETTING else None
+                    yield bench.speed("agents", name, population, replicas, "base", base, least)
+
+
+def networks(bench: Bench) -> Iterator[Row]:
+    """Every network of conf/network beside a plain loop of the same network."""
+    for name in ("mlp",) if bench.quick else _options("network"):
+        of = bench.mnist if name == "mlp" else bench.photographs
+        problem = Problem(name, (*of.overrides, f"network={name}"))
+        chosen = (_L2_INIT, "optimizer=sgd")
+        own_sizes = {1, bench.fastest_size(problem)} if bench.device.type == "cpu" else ()
+        size = bench.parameter_bytes(problem)
+        with bench.plain(problem, *chosen) as plain:
+            for replicas in (1,) if bench.quick else bench.sizes(sorted(own_sizes), _GPU_SIZES):
+                with bench.population(problem, *chosen, replicas=replicas) as population:
+                    least = _AT_LEAST.get((bench.device.type, "networks", name, replicas))
+                    yield bench.speed(
+                        "networks",
+                        name,
+                        population,
+                        replicas,
+                        "plain loop",
+                        plain,
+                        least,
+                        parameter_bytes=size,
+                    )
+
+
+def tasks(bench: Bench) -> Iterator[Row]:
+    """What a task costs besides its steps."""
+    for replicas in (1,) if bench.quick else bench.sizes((1, 8), _GPU_SIZES):
+        runs = bench.compose(bench.mnist, _L2_INIT, "engine.compile=false", replicas=replicas)
+        laying_out, measuring = footprint.in_own_process(footprint.task_seconds, runs, bench.pairs)
+        yield Amount("tasks", f"lay out a task, R = {replicas}", 1000 * laying_out, "ms")
+        yield Amount("tasks", f"measure a task, R = {replicas}", 1000 * measuring, "ms")
+
+
+def start(bench: Bench) -> Iterator[Row]:
+    """From nothing to the first step and out again."""
+    one_step = (*bench.mnist.overrides, f"device={bench.device}", "env.num_tasks=1", "env.steps_per_task=1")
+    with tempfile.TemporaryDirectory() as cache:
+        compiled = [("compiled, nothing cached", 30.0), ("compiled before", None)]
+        for what, compiles, most in (
+            ("uncompiled", "false", 8.0),
+            *((what, "true", most) for what, most in ([] if bench.quick else compiled)),
+        ):
+            seconds = footprint.process_seconds((*one_step, f"engine.compile={compiles}"), Path(cache))
+            yield Amount("start", f"one step, {what}", seconds, "s", most)
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """What replicas add to the memory of one; peak over steps, measures and a checkpoint's copy."""
+    many = 8 if bench.quick else 64
+    peaks = [
+        footprint.in_own_process(
+            footprint.peak_memory_mb, bench.compose(bench.mnist, _L2_INIT, replicas=replicas)
+        )
+        for replicas in (1, many)
+    ]
+    yield Amount("memory", "1 replica", peaks[0], "MB")
+    yield Amount("memory", f"{many} replicas, above that", peaks[1] - peaks[0], "MB", 300.0)
+
+
+SECTIONS: dict[str, tuple[str, Section]] = {
+    "engine": ("Engine: Permuted MNIST, MLP 784-100-100-10, batch 16, l2_init", engine),
+    "sizes": ("Population sizes, one process", sizes),
+    "agents": ("Agents: Permuted MNIST, MLP, batch 16, SGD", agents),
+    "networks": ("Networks: l2_init, SGD; batch 16 (mlp) or 32", networks),
+    "tasks": ("Tasks: Permuted MNIST, MLP, besides the steps", tasks),
+    "start": ("Start: a whole process that trains one step", start),
+    "memory": ("Memory: Permuted MNIST, MLP, l2_init", memory),
+}
+
+
+def _options(group: str) -> list[str]:
+    """The names of the options of a config group."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))

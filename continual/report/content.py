@@ -1,0 +1,390 @@
+"""What a report says: sections of text, tables and figures, and the tables behind them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from continual.report.figures import NAMES, measure_figure, totals_figure
+from continual.report.layout import Layout, label, lay_out
+from continual.report.published import Published, published_beside
+from continual.report.runs import Runs
+from continual.report.sensitivity import (
+    Surface,
+    ablation_figure,
+    ablations,
+    surfaces,
+    surfaces_figure,
+    surfaces_table,
+)
+from continual.report.statistics import (
+    MEASURES,
+    by_seed,
+    compare,
+    forgetting,
+    interquartile_mean,
+    measure_by_task,
+    overall_mean,
+    probability_of_improvement,
+    stratified_interval,
+    summarise,
+)
+
+TOTAL = "total_average_online_accuracy"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first `names` columns name the row."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    names: int = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the name of its files, and what it shows in words."""
+
+    name: str
+    description: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """A headed part of the report."""
+
+    title: str
+    text: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """A title, what applies to all of it, its sections, and the data by the name of their CSV file."""
+
+    title: str
+    notes: Sequence[str]
+    sections: Sequence[Section]
+    data: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        return [picture for section in self.sections for picture in section.pictures]
+
+
+def build(
+    runs: Runs,
+    swept: Runs | None = None,
+    before: Sequence[Section] = (),
+    *,
+    summary: pd.DataFrame | None = None,
+) -> Report:
+    """The report on these runs.
+
+    `swept` are other runs, by which these were chosen: only the effect of a method's numbers is
+    shown from them, and no mean mixes the two. Without them it is shown from `runs`. The sections
+    `before` come first.
+    """
+    summary = summarise(runs) if summary is None else summary
+    title = ", ".join(["Results", *runs.common.values()]).replace(", ", ": ", 1)
+    data = {"report": summary, "online_accuracy": measure_by_task(runs, "online_accuracy")}
+    sections = [*before]
+    if summary["n"].any():
+        layout = lay_out(runs, summary)
+        published = published_beside(runs)
+        data["report"] = _with_published(summary, published)
+        sections += _results(runs, summary, layout, published, data)
+    effects_of = runs if swept is None else swept
+    if swept is not None:
+        summary = data["sweep"] = summarise(swept)
+    sections += _effects(effects_of, summary, data)
+    notes = [*runs.notes, *(swept.notes if swept else [])]
+    return Report(title, notes, [*sections, _definitions()], data)
+
+
+def _results(
+    runs: Runs,
+    summary: pd.DataFrame,
+    layout: Layout,
+    published: dict[int, Published],
+    data: dict[str, pd.DataFrame],
+) -> Iterable[Section]:
+    totals = totals_figure(runs, layout)
+    picture = Picture("total_average_online_accuracy", "Total average online accuracy of each group.", totals)
+    yield Section("Summary", (), (picture,), (_summary_table(runs, summary, layout, published),))
+
+    for measure in MEASURES:
+        figure = measure_figure(runs, measure, layout)
+        if figure is None:
+            continue
+        name = NAMES[measure]
+        if measure not in data:
+            data[measure] = measure_by_task(runs, measure)
+        description = f"{name[0].upper()}{name[1:]} per task, a line for each group."
+        yield Section(description.split(",")[0], (), (Picture(measure, description, figure),))
+
+    forgot = forgetting(runs)
+    if not forgot.empty:
+        data["forgetting"] = forgot
+        yield Section("Forgetting", (), (), (_forgetting_table(forgot, layout, published),))
+
+    comparisons = compare(runs, _pairs(runs, layout))
+    if not comparisons.empty:
+        data["comparisons"] = _named(comparisons, layout)
+        yield Section("Comparisons", (), (), _comparison_tables(comparisons, layout))
+
+    aggregates = _aggregates(runs, layout)
+    if not aggregates.empty:
+        data["aggregates"] = aggregates
+        yield Section("All environments together", (), (), (_aggregate_table(aggregates, layout),))
+
+
+def _effects(runs: Runs, summary: pd.DataFrame, data: dict[str, pd.DataFrame]) -> Iterable[Section]:
+    """Sensitivity and ablations."""
+    if not summary["n"].any():
+        return
+    layout = lay_out(runs, summary)
+    found = surfaces(runs, summary, layout)
+    by_panel: dict[str, list[Surface]] = {}
+    for surface in found:
+        if surface.cells["n"].any():
+            by_panel.setdefault(surface.panel, []).append(surface)
+    if by_panel:
+        data["sensitivity"] = surfaces_table(found)
+        yield Section(
+            "Sensitivity",
+            (),
+            [
+                Picture(
+                    _file_name("sensitivity", panel),
+                    "Heat maps of total average online accuracy over a method's strength and its step size.",
+                    surfaces_figure(surfaces_here),
+                )
+                for panel, surfaces_here in by_panel.items()
+            ],
+        )
+    effects = ablations(runs, layout)
+    if effects:
+        yield Section(
+            "Ablations",
+            ("Each line joins groups that differ in nothing but the key on the axis.",),
+            [
+                Picture(
+                    _file_name("effect", effect.key),
+                    f"Total average online accuracy by {effect.key}.",
+                    ablation_figure(effect),
+                )
+                for effect in effects
+            ],
+        )
+
+
+def _definitions() -> Section:
+    return Section(
+        "How to read this",
+        (
+            "Total average online accuracy: the mean over all steps, of hard tasks only where tasks are hard "
+            "or easy, of the accuracy on the batch before the update on it. Accuracies are fractions.",
+            "A group is a set of completed runs that differ in nothing but their seed; runs that diverged, "
+            "failed or are unfinished are counted, not averaged.",
+            "Intervals: 95 %, percentile bootstrap over seeds, stratified by environment where there are "
+            "several. IQM: the mean of the middle half of the runs. Probability of improvement: how probably "
+            "a run of one group beats a run of another, ties counting half. All as defined by Agarwal et al. "
+            "2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice (arXiv 2108.13264).",
+            "Difference: the mean over seeds that both groups have of their difference; runs of equal seed "
+            "see the same tasks and the same batches. With few seeds all intervals are too narrow.",
+            "Backward transfer: the mean over tasks but the last of the test accuracy after the last task "
+            "minus that right after the task; one-step: after the next task instead of the last.",
+        ),
+    )
+
+
+def _summary_table(
+    runs: Runs, summary: pd.DataFrame, layout: Layout, published: dict[int, Published]
+) -> Table:
+    statuses = [name for name in ("diverged", "failed", "unfinished") if summary[name].any()]
+    means = {
+        "first_task_accuracy": "first task",
+        "last_task_accuracy": "last task",
+        "last_task_test_accuracy": "last task, test",
+    }
+    means = {column: head for column, head in means.items() if summary[column].notna().any()}
+    head = [*_panel_head(layout), "group", "seeds", *statuses, "mean [95 %]", "IQM [95 %]", *means.values()]
+    if published:
+        head.append("published")
+    rows = []
+    ordered = summary.assign(panel=[label(row, layout.panel_keys) for _, row in summary.iterrows()])
+    ordered = ordered.sort_values(TOTAL, ascending=False, kind="stable").sort_values("panel", kind="stable")
+    for group, row in ordered.iterrows():
+        rows.append(
+            [
+                *([row["panel"]] if layout.panel_keys else []),
+                label(row, layout.line_keys) or "all runs",
+                *(str(row[name]) for name in ("n", *statuses)),
+                _interval(row[TOTAL], row["low"], row["high"]),
+                _interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
+                *(_number(row[column]) for column in means),
+            ]
+        )
+        if published:
+            entry = published.get(int(str(group)))
+            rows[-1].append(_number(entry.numbers[TOTAL]) if entry else "-")
+    caption = "Total average online accuracy" + _sources(published.values())
+    return Table(caption, head, rows, names=1 + bool(layout.panel_keys))
+
+
+def _forgetting_table(forgot: pd.DataFrame, layout: Layout, published: dict[int, Published]) -> Table:
+    columns = {"backward_transfer": "backward transfer", "one_step_backward_transfer": "one-step"}
+    head = [*_panel_head(layout), "group", "seeds", *columns.values(), "total average"]
+    entries = {group: published[group] for group in forgot.index if group in published}
+    if entries:
+        head += [f"published: {name}" for name in (*columns.values(), "total average")]
+    rows = []
+    for group, row in forgot.iterrows():
+        named = layout.summary.loc[group]
+        entry = entries.get(int(str(group)))
+        rows.append(
+            [
+                *([named["panel"]] if layout.panel_keys else []),
+                named["label"],
+                str(row["n"]),
+                *(_interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in columns),
+                _interval(named[TOTAL], named["low"], named["high"]),
+            ]
+        )
+        if entries:
+            rows[-1] += [_number(entry.numbers[name]) if entry else "-" for name in (*columns, TOTAL)]
+    return Table(
+        "Backward transfer [95 %]" + _sources(entries.values()), head, rows, names=1 + bool(layout.panel_keys)
+    )
+
+
+def _pairs(runs: Runs, layout: Layout) -> list[tuple[int, int]]:
+    """Pairs of drawn groups with the same tasks, the better one first."""
+    tasks = {
+        group: {
+            key: str(value) for key, value in runs.configs[group].values.items() if key.startswith("env.")
+        }
+        for group in layout.drawn.index
+    }
+    ordered = layout.drawn.sort_values(TOTAL, ascending=False, kind="stable").index
+    return [(x, y) for x, y in combinations(ordered, 2) if tasks[x] == tasks[y]]
+
+
+def _named(comparisons: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """Comparisons with labels instead of group numbers."""
+    labels, panels = layout.summary["label"], layout.summary["panel"]
+    named = comparisons.assign(x=comparisons["x"].map(labels), y=comparisons["y"].map(labels))
+    if layout.panel_keys:
+        named.insert(0, "environment", comparisons["x"].map(panels))
+    return named
+
+
+def _comparison_tables(comparisons: pd.DataFrame, layout: Layout) -> list[Table]:
+    """Of each set of comparable groups the best against all others."""
+    tables = []
+    seen: set[int] = set()
+    for best, rows in comparisons.groupby("x", sort=False):
+        if best in seen:
+            continue
+        seen |= {int(str(best)), *rows["y"]}
+        named = layout.summary.loc[best]
+        where = f" on {named['panel']}" if layout.panel_keys else ""
+        tables.append(
+            Table(
+                f"{named['label']}, the best{where}, against",
+                ["group", "pairs", "difference [95 %]", "probability of improvement [95 %]"],
+                [
+                    [
+                        layout.summary.at[row["y"], "label"],
+                        str(int(row["pairs"])),
+                        _interval(row["difference"], row["low"], row["high"]),
+                        _interval(row["probability"], row["probability_low"], row["probability_high"]),
+                    ]
+                    for _, row in rows.iterrows()
+                ],
+            )
+        )
+    return tables
+
+
+def _aggregates(runs: Runs, layout: Layout) -> pd.DataFrame:
+    """A row per label that has one group in each of several panels; strata are panels."""
+    panels = list(dict.fromkeys(layout.summary["panel"]))
+    strata = {
+        name: [by_seed(runs, int(group)) for group in members.set_index("panel").loc[panels, "group"]]
+        for name, members in layout.summary.rename_axis("group").reset_index().groupby("label", sort=False)
+        if len(panels) > 1 and sorted(members["panel"]) == sorted(panels)
+    }
+    if not strata:
+        return pd.DataFrame()
+    means = {name: stratified_interval(parts, overall_mean) for name, parts in strata.items()}
+    best = max(means, key=lambda name: float(means[name].mean))
+    rows = []
+    for name, parts in strata.items():
+        row: dict[str, object] = {"group": name, "environments": len(parts), "runs": sum(map(len, parts))}
+        estimates = {"mean": means[name], "iqm": stratified_interval(parts, interquartile_mean)}
+        if name != best:
+            beaten = stratified_interval([*strata[best], *parts], probability_of_improvement, 2_000)
+            estimates["probability_that_best_is_better"] = beaten
+        for column, estimate in estimates.items():
+            row |= {column: float(estimate.mean), f"{column}_low": float(estimate.low)}
+            row[f"{column}_high"] = float(estimate.high)
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("mean", ascending=False, kind="stable")
+
+
+def _aggregate_table(aggregates: pd.DataFrame, layout: Layout) -> Table:
+    columns = {"mean": "mean [95 %]", "iqm": "IQM [95 %]"}
+    if "probability_that_best_is_better" in aggregates:
+        columns["probability_that_best_is_better"] = "probability that the best is better [95 %]"
+    return Table(
+        f"Total average online accuracy over {layout.summary['panel'].nunique()} environments",
+        ["group", "runs", *columns.values()],
+        [
+            [
+                str(row["group"]),
+                str(row["runs"]),
+                *(_interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in columns),
+            ]
+            for _, row in aggregates.iterrows()
+        ],
+    )
+
+
+def _with_published(summary: pd.DataFrame, published: dict[int, Published]) -> pd.DataFrame:
+    if not published:
+        return summary
+    columns = {
+        "published": {group: entry.numbers[TOTAL] for group, entry in published.items()},
+        "published_source": {group: entry.source for group, entry in published.items()},
+    }
+    return summary.assign(**{name: summary.index.map(values) for name, values in columns.items()})
+
+
+def _panel_head(layout: Layout) -> list[str]:
+    return ["environment"] if layout.panel_keys else []
+
+
+def _sources(entries: Iterable[Published]) -> str:
+    sources = dict.fromkeys(entry.source for entry in entries)
+    return "".join(f". Published: {source}" for source in sources)
+
+
+def _number(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return _number(value) if pd.isna(low) else f"{_number(value)} [{_number(low)}, {_number(high)}]"
+
+
+def _file_name(start: str, end: str) -> str:
+    words = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in end)
+    return f"{start}-{words}" if words else start

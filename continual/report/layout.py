@@ -1,0 +1,108 @@
+"""What every figure agrees on: which groups are drawn, in which panel, under which label, in which style."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from continual.report.configs import canonical
+from continual.report.grouping import ABSENT
+from continual.report.runs import Runs
+from continual.report.statistics import summarise
+from continual.report.tables import format_value
+
+# Okabe & Ito's colour-blind-safe palette without its yellow, too light for a line.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the groups go.
+
+    Attributes:
+        summary: `summarise`'s rows of the groups with a completed run, with their `panel` and `label`.
+        drawn: those of them that figures by style show. Of more labels than there are styles (21)
+            these are the ones of highest total average online accuracy.
+        panel_keys: the keys that name a panel: the environment's, and what follows from them.
+        line_keys: the other keys, which name a line.
+        styles: for each label in `drawn` Matplotlib's line properties, the same in all panels.
+    """
+
+    summary: pd.DataFrame
+    drawn: pd.DataFrame
+    panel_keys: list[str]
+    line_keys: list[str]
+    styles: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def left_out(self) -> int:
+        """How many groups with completed runs are not drawn."""
+        return len(self.summary) - len(self.drawn)
+
+    def panels(self) -> list[tuple[str, pd.DataFrame]]:
+        """Title and drawn groups of each panel."""
+        return [(str(title), members) for title, members in self.drawn.groupby("panel", sort=False)]
+
+
+def lay_out(runs: Runs, summary: pd.DataFrame | None = None) -> Layout:
+    """The layout of these runs; `summary` is what `summarise` says of them, if it is known."""
+    panel_keys = _panel_keys(runs)
+    line_keys = [key for key in runs.shown if key not in panel_keys]
+    done = (summarise(runs) if summary is None else summary).query("n > 0")
+    done = done.assign(
+        panel=_labels(done, panel_keys),
+        label=[label or "all runs" for label in _labels(done, line_keys)],
+    )
+    totals = done.groupby("label")["total_average_online_accuracy"].max()
+    best = totals.nlargest(len(PALETTE) * len(DASHES)).index
+    drawn = done[done["label"].isin(best)]
+    styles = {
+        label: {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place // len(PALETTE)]}
+        for place, label in enumerate(drawn["label"].unique())
+    }
+    return Layout(done, drawn, panel_keys, line_keys, styles)
+
+
+def about(runs: Runs, layout: Layout) -> str:
+    """What the drawn groups have in common, how many runs they are means of, and what is missing."""
+    fewest, most = layout.drawn["n"].min(), layout.drawn["n"].max()
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
+    words = [*runs.common.values(), f"{count} seed{'' if most == 1 else 's'}"]
+    if most > 1:
+        words.append("95 % intervals")
+    if layout.left_out:
+        words.append(f"{layout.left_out} lower groups not drawn")
+    return ", ".join(words)
+
+
+def label(values: "Mapping[str, Any] | pd.Series[Any]", keys: Sequence[str]) -> str:
+    """Option names as they are, other keys as `lr=0.001`; nothing for a key that is absent."""
+    short = [key.rpartition(".")[2] for key in keys]
+    words = []
+    for key, name in zip(keys, short, strict=True):
+        if values[key] == ABSENT:
+            continue
+        name = name if short.count(name) == 1 else key
+        is_option = "." not in key
+        words.append(format_value(values[key]) if is_option else f"{name}={format_value(values[key])}")
+    return ", ".join(words)
+
+
+def _labels(rows: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    return [label(row, keys) for _, row in rows.iterrows()]
+
+
+def _panel_keys(runs: Runs) -> list[str]:
+    """The environment's options, and keys with one value for each of them (a network that goes with it)."""
+    panel_keys = [key for key in runs.shown if key in ("env", "env/dataset")]
+    rows = [row for _, row in runs.groups.iterrows()]
+    environments = [canonical([row[key] for key in panel_keys]) for row in rows]
+    if len(set(environments)) < 2:
+        return panel_keys
+    for key in runs.shown:
+        pairs = {(name, canonical(row[key])) for name, row in zip(environments, rows, strict=True)}
+        if key not in panel_keys and key != "agent" and len(pairs) == len(set(environments)):
+            panel_keys.append(key)
+    return panel_keys

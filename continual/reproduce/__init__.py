@@ -1,0 +1,1 @@
+"""The published protocol from one command: sweep, choice, fresh seeds, report."""

@@ -1,0 +1,324 @@
+"""The program behind `scripts/reproduce.py`, from top to bottom: plan, sweep, choose, fresh seeds, report."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from continual.config import check_config
+from continual.errors import ConfigError, UserError
+from continual.reproduce.child import Stopped, train
+from continual.reproduce.grid import Grid, Point, from_sweeper
+from continual.reproduce.selection import Choice, select
+from continual.reproduce.settings import Settings, named_agents, settings
+from continual.sweep.best import register_best
+from continual.sweep.entry import config_folder
+from continual.sweep.messages import one_sentence
+from continual.sweep.resolvers import register_resolvers
+
+# Replica-steps a second of one CPU core with the paper's networks; small machines are near these.
+_STATED = {"mlp": 5_000.0, "convnet": 390.0, "deep_convnet": 300.0}
+
+console = Console(width=1000, highlight=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for one agent: its grid, its runs' common overrides, a run's length in steps."""
+
+    agent: str
+    grid: Grid
+    overrides: Sequence[str]
+    steps: int
+    network: str
+
+
+def main() -> None:
+    """Parse the command line and reproduce; exits with 1 on a user's mistake, 130 when stopped."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register_best(config_folder() / "best.yaml")
+    register_resolvers()
+    start = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="reproduce")
+    try:
+        start(run)()
+    except Exception as error:
+        sentence = one_sentence(error)
+        if sentence is None:
+            raise
+        sys.exit(f"error: {sentence}")
+
+
+def run(composed: DictConfig) -> None:
+    """Reproduce what a composed conf/reproduce.yaml describes."""
+    try:
+        values = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(values, dict)
+        reproduce(settings({str(key): value for key, value in values.items()}))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Stopped:
+        console.print("Stopped; the same command goes on from here.")
+        sys.exit(130)
+
+
+def reproduce(chosen: Settings) -> None:
+    """Sweep, choose, run with fresh seeds and report; what was done before is left alone.
+
+    Raises UserError for a setting that cannot be used and for training that failed.
+    """
+    published = published_choices(chosen.optimizer)
+    plans = [plan(agent, chosen) for agent in named_agents(chosen.agents, list(published))]
+    _check_grid_keys(chosen, plans)
+    _announce(plans, chosen)
+    if chosen.dry_run:
+        return
+    choices: dict[str, Choice] = {}
+    final: list[Path] = []
+    for number, one in enumerate(plans, start=1):
+        console.print(f"Sweep {number} of {len(plans)}: {one.agent}")
+        choices[one.agent] = sweep(one, chosen)
+        console.print(f"{one.agent}: {_told(choices[one.agent])}")
+    for number, one in enumerate(plans, start=1):
+        console.print(f"Fresh seeds {number} of {len(plans)}: {one.agent}")
+        best = replace(one, grid=Grid({key: [v] for key, v in choices[one.agent].point.items()}))
+        _train(best, chosen.seeds, final_folder(chosen, one.agent))
+        final.append(final_folder(chosen, one.agent) / point_name(choices[one.agent].point))
+    _report(chosen, choices, final, published)
+
+
+def plan(agent: str, chosen: Settings) -> Plan:
+    """An agent's plan; ConfigError if its runs have no valid config."""
+    overrides = [f"agent={agent}", f"env={chosen.problem}", f"optimizer={chosen.optimizer}"]
+    overrides += [] if chosen.num_tasks is None else [f"env.num_tasks={chosen.num_tasks}"]
+    overrides += chosen.overrides
+    config = hydra.compose("train", ["sweep=paper", *overrides], return_hydra_config=True)
+    params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+    assert isinstance(params, dict)
+    replaced = chosen.grid or {}
+    added = {key: OmegaConf.select(config, key) for key in replaced if "." in key and key not in params}
+    grid = from_sweeper(
+        {str(key): value for key, value in params.items()}
+        | {key: value for key, value in added.items() if value is not None},
+        replaced,
+    )
+    _check([*overrides, *_assignments(grid.points[0]), f"seed={chosen.seeds[0]}"])
+    steps = int(config.env.num_tasks) * int(config.env.steps_per_task)
+    return Plan(agent, grid, overrides, steps, str(config.hydra.runtime.choices["network"]))
+
+
+def sweep(one: Plan, chosen: Settings) -> Choice:
+    """Train the grid with the sweep's seeds and choose; a grid with its best point at an edge may grow."""
+    for growth in range(chosen.extend + 1):
+        _train(one, chosen.sweep_seeds, sweep_folder(chosen, one.agent))
+        choice = _selected(one, chosen)
+        grid = _grown(one, choice) if growth < chosen.extend else one.grid
+        if grid == one.grid:
+            break
+        console.print(f"{one.agent}: {_told(choice)}; the grid grows")
+        one = replace(one, grid=grid)
+    return choice
+
+
+def sweep_folder(chosen: Settings, agent: str) -> Path:
+    """Where an agent's sweep lies."""
+    return Path(chosen.dir) / "sweep" / agent
+
+
+def final_folder(chosen: Settings, agent: str) -> Path:
+    """Where the runs of an agent's best configuration lie."""
+    return Path(chosen.dir) / "final" / agent
+
+
+def point_name(point: Point) -> str:
+    """The folder of a configuration's runs, such as `lr=0.001,l2_weight=0.01`; one for each seed is in it."""
+    return ",".join(f"{key.rpartition('.')[2]}={point[key]}" for key in _named_keys(point))
+
+
+def published_choices(optimizer: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """The paper's best configurations with an optimizer: agent, env, values (conf/best.yaml)."""
+    table: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / "best.yaml"))
+    if optimizer not in table:
+        raise ConfigError(f"optimizer={optimizer}: the protocol has {' and '.join(table)}.")
+    found: dict[str, dict[str, dict[str, Any]]] = table[optimizer]
+    return found
+
+
+def _selected(one: Plan, chosen: Settings) -> Choice:
+    from continual.report.runs import load_runs
+
+    try:
+        return select(load_runs([sweep_folder(chosen, one.agent)]), one.grid, chosen.sweep_seeds)
+    except UserError as error:
+        raise ConfigError(f"{one.agent}: {error}") from error
+
+
+def _grown(one: Plan, choice: Choice) -> Grid:
+    """The grid with a value more at each edge where the best point lies, if such a value is possible."""
+    grid = one.grid
+    for key, edge in choice.edges.items():
+        value = grid.beyond(key, edge)
+        if value is None or value in grid.values[key]:
+            continue
+        try:
+            _check([*one.overrides, *_assignments({**choice.point, key: value})])
+        except UserError:
+            continue
+        grid = grid.with_value(key, value)
+    return grid
+
+
+def _train(one: Plan, seeds: Sequence[int], folder: Path) -> None:
+    names = [f"{key.rpartition('.')[2]}=${{{key}}}" for key in _named_keys(one.grid.points[0])]
+    lists = {key: ",".join(_text(value) for value in values) for key, values in one.grid.values.items()}
+    status = train(
+        [
+            *one.overrides,
+            *(f"{key}={values}" for key, values in lists.items()),
+            f"seed={','.join(map(str, seeds))}",
+            f"hydra.sweep.dir='{folder}'",
+            f"hydra.sweep.subdir='{','.join(names)}/seed=${{seed}}'",
+        ]
+    )
+    if status:
+        raise UserError(
+            f"training {one.agent} ended with status {status}; its reason is above, its runs are in "
+            f"{folder}, and the same command goes on with what is missing."
+        )
+
+
+def _check(overrides: Sequence[str]) -> None:
+    config = OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True)
+    assert isinstance(config, dict)
+    check_config({str(key): value for key, value in config.items()})
+
+
+def _check_grid_keys(chosen: Settings, plans: Sequence[Plan]) -> None:
+    known = {name for one in plans for key in one.grid.values for name in (key, key.rpartition(".")[2])}
+    for key in chosen.grid or {}:
+        if key not in known:
+            raise ConfigError(
+                f"grid.{key}: no agent's grid has this key; known are {', '.join(sorted(known))}."
+            )
+
+
+def _announce(plans: Sequence[Plan], chosen: Settings) -> None:
+    """Say what will run, and about how long it takes."""
+    table = RichTable("agent", "grid", title_justify="left")
+    for head in ("configurations", "runs", "steps a run"):
+        table.add_column(head, justify="right")
+    for one in plans:
+        grid = "; ".join(
+            f"{key.rpartition('.')[2]} {', '.join(map(_text, values))}"
+            for key, values in one.grid.values.items()
+        )
+        table.add_row(one.agent, grid, str(len(one.grid.points)), str(_runs(one, chosen)), f"{one.steps:,}")
+    console.print(f"{chosen.problem} with {chosen.optimizer}, in {chosen.dir}")
+    console.print(table)
+    runs = sum(_runs(one, chosen) for one in plans)
+    done, measured = _finished(Path(chosen.dir))
+    steps = sum(_runs(one, chosen) * one.steps for one in plans)
+    left = steps * max(0, runs - done) / runs
+    rate, origin = _rate(chosen, measured, plans)
+    took = timedelta(seconds=round(left / rate))
+    console.print(f"{runs} runs, {done} of them finished; about {took} at {rate:,.0f} steps/s ({origin}).")
+
+
+def _rate(chosen: Settings, measured: float, plans: Sequence[Plan]) -> tuple[float, str]:
+    if chosen.steps_per_second != "auto":
+        return chosen.steps_per_second, "as given"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if measured:
+        return measured * cores, f"as measured, with {cores} at a time"
+    stated = min(_STATED.get(one.network, min(_STATED.values())) for one in plans)
+    return stated * cores, f"a guess for {cores} CPU cores; measured once runs have finished"
+
+
+def _finished(folder: Path) -> tuple[int, float]:
+    """How many runs there are results of, and replica-steps a second in one process, 0 if there are none."""
+    steps, seconds, done = 0, 0.0, 0
+    for path in sorted(folder.glob("*/*/*/*/summary.json")):
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            done += summary["status"] in ("completed", "diverged")
+            steps += summary["steps"]
+            seconds += summary["wall_seconds"] / summary["replicas"]
+        except (OSError, ValueError, KeyError):
+            continue
+    return done, steps / seconds if seconds else 0.0
+
+
+def _runs(one: Plan, chosen: Settings) -> int:
+    return len(one.grid.points) * len(chosen.sweep_seeds) + len(chosen.seeds)
+
+
+def _report(
+    chosen: Settings,
+    choices: Mapping[str, Choice],
+    final: Sequence[Path],
+    published: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> None:
+    from continual.report.cli import write_report
+    from continual.report.content import Section, Table
+
+    rows = []
+    for agent, choice in choices.items():
+        values = published.get(agent, {}).get(chosen.problem, {})
+        edges = [f"{key.rpartition('.')[2]} ({edge})" for key, edge in choice.edges.items()]
+        rows.append(
+            [
+                agent,
+                _words(choice.point),
+                ", ".join(f"{key}={_text(value)}" for key, value in values.items()) or "-",
+                f"{choice.total:.3f}",
+                str(choice.eligible),
+                str(choice.diverged),
+                ", ".join(edges) or "none",
+            ]
+        )
+    head = ["agent", "chosen", "published choice", "mean", "eligible", "diverged", "at the grid's edge"]
+    section = Section(
+        "Choice of configurations",
+        (
+            f"Each agent's grid ran with seeds {', '.join(map(str, chosen.sweep_seeds))}; the configuration "
+            "of largest total average online accuracy then ran with seeds "
+            f"{', '.join(map(str, chosen.seeds))}, which all results below are from. A configuration with a "
+            "diverged or missing run is not eligible; of equals the smaller step size is chosen. Where the "
+            "best value is the smallest or largest of its grid, a wider grid may do better.",
+        ),
+        (),
+        (Table("The best of each agent's grid", head, rows, names=3),),
+    )
+    sweeps = [sweep_folder(chosen, agent) for agent in choices]
+    write_report(final, Path(chosen.dir) / "report", sweep=sweeps, by=["agent"], before=[section])
+
+
+def _told(choice: Choice) -> str:
+    edges = "".join(
+        f"; {key.rpartition('.')[2]} is the {edge} of its grid" for key, edge in choice.edges.items()
+    )
+    return f"best {_words(choice.point)} with {choice.total:.4f}, of {choice.eligible} eligible{edges}"
+
+
+def _words(point: Point) -> str:
+    return ", ".join(f"{key.rpartition('.')[2]}={_text(value)}" for key, value in point.items())
+
+
+def _assignments(point: Point) -> list[str]:
+    return [f"{key}={_text(value)}" for key, value in point.items()]
+
+
+def _named_keys(point: Point) -> list[str]:
+    return [key for key, value in point.items() if not isinstance(value, str)]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

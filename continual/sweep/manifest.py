@@ -1,0 +1,149 @@
+"""`manifest.json` in a sweep's folder: which run is where, and how all of them were submitted."""
+
+import json
+import os
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from continual import provenance
+from continual.config import Replica, config_hash
+from continual.errors import UserError
+from continual.tracking.run_folder import replace_file
+
+_NAME = "manifest.json"
+_VERSION = 1
+
+
+@dataclass
+class Entry:
+    """A run: its number in the sweep that first had it, what was chosen for it, and its config's hash."""
+
+    number: int
+    overrides: list[str]
+    config_hash: str
+
+
+@dataclass
+class Manifest:
+    """All runs of a sweep by the name of their folder in it, and the SLURM jobs that they were given to.
+
+    `launcher` is the launcher's config node, `code` the code at the first submission, `directory` where
+    relative paths in the configs start. `submissions` maps a SLURM job's id (`123_4` in an array) to the
+    folders of the runs in its population.
+    """
+
+    sweep: Path
+    launcher: dict[str, Any]
+    code: dict[str, Any]
+    directory: str
+    runs: dict[str, Entry] = field(default_factory=dict)
+    submissions: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, sweep: Path) -> "Manifest":
+        """A manifest without runs, of the code that runs now."""
+        return cls(sweep, {}, asdict(provenance.code()), str(Path.cwd()))
+
+    @classmethod
+    def read(cls, sweep: Path) -> "Manifest | None":
+        """The manifest in this folder, or None if there is none; UserError if it cannot be read."""
+        path = sweep / _NAME
+        try:
+            content = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); move it away to start afresh.") from error
+        if not isinstance(content, dict) or content.pop("version", None) != _VERSION:
+            raise UserError(f"{path} was written by another version of this program; choose another folder.")
+        content["runs"] = {folder: Entry(**entry) for folder, entry in content["runs"].items()}
+        return cls(sweep=sweep, **content)
+
+    def write(self) -> None:
+        """Put the file in place, whole."""
+        content: dict[str, Any] = {"version": _VERSION, **asdict(self)}
+        del content["sweep"]
+        self.sweep.mkdir(parents=True, exist_ok=True)
+        replace_file(self.sweep / _NAME, json.dumps(content, indent=1).encode() + b"\n")
+        changes = provenance.uncommitted_changes()
+        diff = self.sweep / "code.diff"
+        if changes and self.code == asdict(provenance.code()) and not diff.exists():
+            replace_file(diff, changes)
+
+    def add(self, run: Replica, number: int, overrides: Sequence[str]) -> None:
+        """Enter a run, unless it is there."""
+        entry = Entry(number, list(overrides), config_hash(run.config))
+        self.runs.setdefault(self.name(run.folder), entry)
+
+    def add_submission(self, job: str, population: Iterable[Replica]) -> None:
+        """Note that a SLURM job trains these runs."""
+        self.submissions[job] = [self.name(run.folder) for run in population]
+
+    def holds(self, folder: Path, config_hash: str) -> bool:
+        """Whether the run in this folder is the one with this config."""
+        entry = self.runs.get(self.name(folder))
+        return entry is not None and entry.config_hash == config_hash
+
+    def name(self, folder: Path) -> str:
+        """A run's folder as it is called here."""
+        return os.path.relpath(folder, self.sweep)
+
+
+class Folders:
+    """Gives each job of a sweep its folder: a run that the sweep has had keeps its own.
+
+    Runs are known by their config's hash, because a job's number changes when the grid grows. What was asked
+    for with the same words, and yet has another config, gets the same folder, where that is noticed.
+    Others get the folder with their number or, if that is another run's, the smallest number that is free.
+    """
+
+    def __init__(self, sweep: Path, manifest: Manifest | None) -> None:
+        self._sweep = sweep
+        self._taken = set(manifest.runs) if manifest else set()
+        self._entries = manifest.runs if manifest else {}
+
+    def assign(
+        self, wanted: Sequence[Path], hashes: Sequence[str], overrides: Sequence[Sequence[str]]
+    ) -> list[Path]:
+        """The folders of jobs that would have those wanted by their numbers."""
+        own = [os.path.relpath(folder, self._sweep) for folder in wanted]
+        names: list[str | None] = [None] * len(own)
+        self._recognise(names, own, hashes, {f: entry.config_hash for f, entry in self._entries.items()})
+        words = {folder: tuple(entry.overrides) for folder, entry in self._entries.items()}
+        self._recognise(names, own, [tuple(of) for of in overrides], words)
+        for i, name in enumerate(own):
+            if names[i] is None and name not in self._taken:
+                names[i] = name
+                self._taken.add(name)
+        number = 0
+        for i, name in enumerate(own):
+            if names[i] is None and name.isdecimal():
+                while str(number) in self._taken or (self._sweep / str(number)).exists():
+                    number += 1
+                names[i] = str(number)
+                self._taken.add(str(number))
+        return [
+            folder if name is None or name == named else self._sweep / name
+            for folder, name, named in zip(wanted, names, own, strict=True)
+        ]
+
+    @staticmethod
+    def _recognise(
+        names: list[str | None],
+        own: Sequence[str],
+        marks: Sequence[Hashable],
+        known: Mapping[str, Hashable],
+    ) -> None:
+        """Name the jobs that have no name yet and bear the mark of a run whose name is not given yet."""
+        free: dict[Hashable, list[str]] = {}
+        given = set(names)
+        for folder, mark in known.items():
+            if folder not in given:
+                free.setdefault(mark, []).append(folder)
+        for i, mark in enumerate(marks):
+            folders = free.get(mark)
+            if names[i] is None and folders:
+                names[i] = own[i] if own[i] in folders else folders[0]
+                folders.remove(str(names[i]))

@@ -1,0 +1,125 @@
+"""Trains the jobs of a sweep on this machine, those of one structure together."""
+
+import logging
+import os
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from continual import training
+from continual.config import Replica, device
+from continual.errors import UserError
+from continual.population import fastest_size
+from continual.schema import Count
+from continual.sweep import workers
+from continual.sweep.launcher import SweepLauncher
+from continual.sweep.manifest import Manifest
+from continual.sweep.packing import pack
+from continual.sweep.stopping import StopSignals
+from continual.tracking.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class PackedLauncher(SweepLauncher):
+    """Trains the jobs of a sweep on this machine.
+
+    `workers` processes train one population each at a time ("auto": one for each CPU core or visible GPU);
+    with one, they train in this process.
+    """
+
+    def __init__(self, workers: Literal["auto"] | Count = "auto") -> None:
+        self.workers = workers
+
+    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopSignals) -> dict[Path, str]:
+        """See SweepLauncher."""
+        _refuse_if_queued(manifest, runs)
+        populations, how_many = self._populations(runs)
+        log.info(
+            "training %d populations in %d process%s",
+            len(populations),
+            how_many,
+            "es" if how_many > 1 else "",
+        )
+        steps = sum(len(p) * training.steps(p[0]) for p in populations)
+        try:
+            with Progress(steps) as progress:
+                if how_many > 1:
+                    gpus = _gpus(runs[0])[:how_many]
+                    results = workers.run(populations, how_many, progress.update, stop, manifest.code, gpus)
+                else:
+                    results = [_train_here(p, i, progress, stop) for i, p in enumerate(populations)]
+        except training.Interrupted:
+            raise UserError(
+                f"stopped, with checkpoints written; `python scripts/sweep.py resume {manifest.sweep}` "
+                "or the same command goes on."
+            ) from None
+        reasons: dict[Path, str] = {}
+        for population, result in zip(populations, results, strict=True):
+            if isinstance(result, workers.Failure):
+                for run in population:
+                    reasons[run.folder] = result.reason
+                    training.record_failure(run, result.reason)
+        return reasons
+
+    def _populations(self, runs: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
+        """The populations and how many worker processes to train them in."""
+        places = len(_gpus(runs[0])) or _cores()
+        wanted = places if self.workers == "auto" else int(self.workers)
+        populations = pack(runs, _largest_population, wanted)
+        return populations, min(wanted, len(populations))
+
+
+def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:
+    """UserError if SLURM is still to train some of these runs."""
+    from continual.sweep import slurm_queue
+
+    queue = (slurm_queue.queued() if manifest.submissions else None) or {}
+    names = {manifest.name(run.folder) for run in runs}
+    theirs = [job for job, of in manifest.submissions.items() if job in queue and names & set(of)]
+    if theirs:
+        raise UserError(
+            f"{manifest.sweep} has {len(theirs)} jobs in SLURM's queue; "
+            f"wait for them or cancel them: python scripts/sweep.py wait|cancel {manifest.sweep}"
+        )
+
+
+def _train_here(
+    population: list[Replica], index: int, progress: Progress, stop: StopSignals
+) -> list[training.Outcome] | workers.Failure:
+    try:
+        return training.train(population, lambda snapshot: progress.update(index, snapshot), stop)
+    except training.Interrupted:
+        raise
+    except UserError as error:
+        return workers.Failure(str(error))
+    except Exception:
+        return workers.Failure(traceback.format_exc())
+
+
+def _largest_population(run: Replica) -> int:
+    asked = run.config["engine"]["max_replicas"]
+    if asked != "auto":
+        return int(asked)
+    learner, _ = training.prepare(run.config)
+    return fastest_size(learner.network, device(run.config["device"]))
+
+
+def _cores() -> int:
+    """How many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpus(run: Replica) -> list[str]:
+    """The GPUs that this run may use, as values of CUDA_VISIBLE_DEVICES; none on a CPU."""
+    where = device(run.config["device"])
+    if where.type != "cuda":
+        return []
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    return names if where.index is None else [names[where.index]]

@@ -1,0 +1,96 @@
+"""What runs inside a SLURM job: one population, until it is done or the job is to make room."""
+
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from continual import training
+from continual.config import Replica
+from continual.errors import UserError
+from continual.provenance import submitted
+from continual.sweep.packing import by_position
+from continual.sweep.stopping import StopSignals
+from continual.tracking.lock import InUseError
+
+log = logging.getLogger(__name__)
+
+# submitit sends its own signal before the time limit, and SLURM the same when it preempts a job.
+_MAKE_ROOM = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
+# Longer than clusters usually let pass between SIGTERM and SIGKILL.
+_SECONDS_TO_BE_KILLED = 120
+_SECONDS_FOR_ANOTHER = 300
+
+
+class PopulationJob:
+    """A callable for submitit that trains the unfinished runs of a population and can be queued again.
+
+    Signals only ask training to stop, which it does between two chunks of steps, with checkpoints written.
+    Then submitit's own handler puts the job back into the queue; after SIGTERM, which SLURM sends before it
+    kills a job, nothing is left to do but to wait for that.
+    """
+
+    def __init__(self, population: Sequence[Replica], code: Mapping[str, Any]) -> None:
+        self.population = list(population)
+        self.code = dict(code)
+
+    def checkpoint(self) -> Any:
+        """What submitit is to run when the job starts again: the same."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def __call__(self) -> None:
+        logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stdout)
+        submitted.expect(self.code)
+        with StopSignals([_MAKE_ROOM, signal.SIGTERM]) as stop:
+            while True:
+                try:
+                    self._train(stop)
+                    return
+                except training.Interrupted:
+                    if stop.came == _MAKE_ROOM:
+                        log.info("asked to make room: the checkpoints are written.")
+                        requeue = stop.handler_before(_MAKE_ROOM)
+                        requeue(_MAKE_ROOM, None)  # ends the process
+                    log.info("asked to end: the checkpoints are written.")
+                    _wait_to_be_killed(stop)
+                    stop.came = None
+
+    def _train(self, stop: StopSignals) -> None:
+        waited_until = time.monotonic() + _SECONDS_FOR_ANOTHER
+        while True:
+            unfinished = [run for run in self.population if not training.has_ended(run)]
+            try:
+                for part in by_position(unfinished):
+                    _train_or_say_why(part, stop)
+                return
+            except InUseError as error:
+                # A job whose node was given up may live on there for a while.
+                if time.monotonic() > waited_until:
+                    raise
+                log.warning("%s", error)
+                time.sleep(5)
+
+
+def _train_or_say_why(part: list[Replica], stop: StopSignals) -> None:
+    """Train runs that are at the same point; an error goes into their folders and stops no other run."""
+    try:
+        training.train(part, should_stop=stop)
+    except (training.Interrupted, InUseError):
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        log.error("%s", reason)
+        for run in part:
+            training.record_failure(run, reason)
+
+
+def _wait_to_be_killed(stop: StopSignals) -> None:
+    until = time.monotonic() + _SECONDS_TO_BE_KILLED
+    while time.monotonic() < until:
+        time.sleep(0.5)

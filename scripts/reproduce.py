@@ -1,0 +1,6 @@
+"""Sweep, choose, run with fresh seeds and report: `python scripts/reproduce.py --help`."""
+
+from continual.reproduce.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""What a method is compared with: one network, torch.nn, torch.optim and a Python loop."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.nn import functional as F
+
+from continual import random
+from continual.agents.agent import Agent
+from continual.envs.random_labels import RandomLabels
+from continual.learner import Learner
+from continual.networks.mlp import MLP
+from continual.networks.network import HiddenLayer, Network
+from continual.optimizers import SGD, Adam, Optimizer
+from continual.population import Population
+from continual.schema import number_fields
+from continual.tree import Tree, leaves
+from tests import tiny
+
+BATCH, CLASSES, IMAGE = 6, tiny.CLASSES, (1, 12, 12)
+# A gradient that is nothing but rounding must not become a step of Adam's full size.
+OPTIMIZERS = {"sgd": SGD(lr=0.05, momentum=0.9), "adam": Adam(lr=3e-3, eps=1e-4)}
+
+
+class SmallConvNet(Network):
+    """Convolution to convolution to linear to linear, on 12x12 images; both maps are pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3)  # a map of 10x10, pooled to 5x5
+        self.second = nn.Conv2d(4, 5, 2)  # a map of 4x4, pooled to 2x2
+        self.third = nn.Linear(5 * 4, 6)
+        self.output = nn.Linear(6, CLASSES)
+        self.hidden_layers = (
+            HiddenLayer("first", "first", "second", units=4, pool=2),
+            HiddenLayer("second", "second", "third", units=5, spread=4, pool=2),
+            HiddenLayer("third", "third", "output", units=6),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        first = F.relu(self.first(x_BCHW))
+        second = F.relu(self.second(F.max_pool2d(first, 2)))
+        third = F.relu(self.third(F.max_pool2d(second, 2).flatten(1)))
+        return self.output(third), {"first": first, "second": second, "third": third}
+
+
+def small_mlp(layer_norm: bool = False) -> MLP:
+    """8 and 8 units, on 12x12 images."""
+    return MLP(IMAGE, CLASSES, hidden_layers=2, hidden_size=8, layer_norm=layer_norm)
+
+
+NETWORKS: dict[str, Callable[[], Network]] = {
+    "mlp": small_mlp,
+    "mlp_with_norm": lambda: small_mlp(layer_norm=True),
+    "convnet": SmallConvNet,
+}
+
+
+class PlainLoop:
+    """Trains one network by the book; a method's test overrides `penalty` or `after_step`.
+
+    `key` is the key of the current step, from which the method draws; `replaced` collects (step, layer,
+    unit) of all units that were replaced.
+    """
+
+    def __init__(self, network: Network, agent: Agent, optimizer: Optimizer, seed: int) -> None:
+        self.network, self.agent = copy.deepcopy(network), agent
+        self.seed, self.steps_done = seed, 0
+        self.replaced: list[tuple[int, str, int]] = []
+        if isinstance(optimizer, SGD):
+            self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
+                self.network.parameters(), optimizer.lr, optimizer.momentum
+            )
+        else:
+            assert isinstance(optimizer, Adam)
+            self.optimizer = torch.optim.Adam(self.network.parameters(), optimizer.lr, eps=optimizer.eps)
+
+    def start(self, params: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
+        self.network.load_state_dict(dict(params))
+        self.initial = {name: value.clone() for name, value in initial.items()}
+
+    def penalty(self) -> Tensor | float:
+        return 0.0
+
+    def after_step(self, features: dict[str, Tensor]) -> None: ...
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        self.key = random.fold(random.stream(random.key(self.seed), "agent"), self.steps_done)
+        logits, features = self.network(x)
+        loss = F.cross_entropy(logits, y) + self.penalty()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            self.after_step({name: h.detach() for name, h in features.items()})
+        self.steps_done += 1
+
+    def draw(self, module: str) -> dict[str, Tensor]:
+        """Fresh parameters of a module by PyTorch's default: U(+-1/sqrt(fan_in))."""
+        owner = self.network.get_submodule(module)
+        bound = owner.weight[0].numel() ** -0.5
+        return {
+            name: bound * (2 * random.uniform(random.stream(self.key, f"{module}.{name}"), param.shape) - 1)
+            for name, param in owner.named_parameters()
+        }
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights and biases, without those of norms."""
+        return ((name, param) for name, param in self.network.named_parameters() if "norm" not in name)
+
+    def origin(self, weight: str) -> Tensor:
+        """theta_0 of this weight: where it began or, if the agent samples, a fresh draw."""
+        if not getattr(self.agent, "sample_init_values", False):
+            return self.initial[weight]
+        module, name = weight.rsplit(".")
+        return self.draw(module)[name]
+
+    def replace(self, layer: HiddenLayer, unit: int, weight: Tensor, bias: Tensor | float) -> None:
+        """Give a unit these incoming weights, cut its outgoing ones and forget the optimiser's state."""
+        incoming = self.network.get_submodule(layer.incoming)
+        outgoing = self.network.get_submodule(layer.outgoing)
+        incoming.weight[unit], incoming.bias[unit] = weight, bias
+        self._forget(incoming.weight, unit)
+        self._forget(incoming.bias, unit)
+        if layer.norm is not None:
+            norm = self.network.get_submodule(layer.norm)
+            norm.weight[unit], norm.bias[unit] = 1, 0
+            self._forget(norm.weight, unit)
+            self._forget(norm.bias, unit)
+        for column in range(unit * layer.spread, (unit + 1) * layer.spread):
+            outgoing.weight[:, column] = 0
+            self._forget(outgoing.weight, (slice(None), column))
+        self.replaced.append((self.steps_done, layer.name, unit))
+
+    def _forget(self, param: Tensor, index: object) -> None:
+        for name in ("momentum_buffer", "exp_avg", "exp_avg_sq"):
+            if name in self.optimizer.state[param]:
+                self.optimizer.state[param][name][index] = 0
+
+
+def population(
+    network: Network, agents: Sequence[Agent], optimizer: Optimizer
+) -> tuple[Tree, Callable[[Tree, Tensor, Tensor, int], Tree]]:
+    """The state of a replica for each of the agents, with seeds 0, 1, ..., and the function that does a step.
+
+    The agents differ in nothing but numbers that are per replica.
+    """
+    learner = Learner.of(network, agents[0], optimizer)
+    keys = torch.stack([random.key(seed) for seed in range(len(agents))])
+    numbers = {
+        part: {name: torch.tensor(values) for name, values in of.items()}
+        for part, of in _numbers(agents, optimizer).items()
+    }
+
+    def one(state: Tree, numbers: Tree, x: Tensor, y: Tensor, key: Tensor, step: Tensor) -> Tree:
+        return learner.step(state, numbers, x, y, key, step)
+
+    def step(state: Tree, x: Tensor, y: Tensor, steps_done: int) -> Tree:
+        every = vmap(one, (0, 0, None, None, 0, None))
+        return every(state, numbers, x, y, keys, torch.tensor(steps_done))
+
+    with torch.no_grad():
+        return vmap(learner.init)(keys, numbers), step
+
+
+def batches(steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random images, of which the first pixels and a drifting rule give the labels."""
+    generator = torch.Generator().manual_seed(0)
+    for step in range(steps):
+        x = torch.randn(BATCH, *IMAGE, generator=generator)
+        y = (x[:, 0, 0, :CLASSES].argmax(-1) + step // 100) % CLASSES
+        yield x, y
+
+
+def compare(
+    network: Network,
+    agents: Sequence[Agent],
+    optimizer: Optimizer,
+    plain: type[PlainLoop],
+    steps: int = 300,
+    begin: Callable[[Tree], None] = lambda state: None,
+    check: Callable[[Tree, Sequence[PlainLoop]], None] = lambda state, loops: None,
+) -> list[PlainLoop]:
+    """Train a population and a plain loop for each agent, and see the same parameters after every step.
+
+    `begin` may change the initial state in place; `check` is called with both after every step.
+    """
+    state, advance = population(network, agents, optimizer)
+    begin(state)
+    loops = [plain(network, agent, optimizer, seed) for seed, agent in enumerate(agents)]
+    for r, loop in enumerate(loops):
+        loop.start(*({name: v[r] for name, v in state[part].items()} for part in ("params", "initial")))
+    for steps_done, (x, y) in enumerate(batches(steps)):
+        with torch.no_grad():
+            state = advance(state, x, y, steps_done)
+        for r, loop in enumerate(loops):
+            loop.step(x, y)
+            for name, param in loop.network.named_parameters():
+                scale = param.detach().abs().max().clamp(min=1)
+                error = (state["params"][name][r] - param.detach()).abs().max() / scale
+                assert error < 1e-4, f"replica {r}, step {steps_done}, {name}: off by {error:.1e}"
+        check(state, loops)
+    return loops
+
+
+def assert_compiles(network: Network, agents: Sequence[Agent], optimizer: Optimizer, steps: int = 40) -> None:
+    """See that the step is one graph, and that compiled it does the same."""
+    environment = RandomLabels(tiny.dataset(shape=IMAGE), 1, steps, BATCH, samples_per_task=60)
+    ends = []
+    for compiled in (False, True):
+        population = Population(
+            Learner.of(network, agents[0], optimizer),
+            environment,
+            list(range(len(agents))),
+            _numbers(agents, optimizer),
+            device=torch.device("cpu"),
+            compiled=compiled,
+            chunk_steps=steps,
+        )
+        population.start_task(0)
+        population.advance(steps)
+        ends.append(population.state)
+    # Had the compiler refused, steps would go on uncompiled.
+    assert population._advance != population._advance_eagerly
+    eager, compiled = (dict(leaves(end)) for end in ends)
+    for path, leaf in eager.items():
+        scale = max(1.0, leaf.abs().max().item())
+        assert (compiled[path] - leaf).abs().max() < 1e-5 * scale, path
+
+
+def _numbers(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, dict[str, list[float]]]:
+    numbers = {}
+    for part, configured in (("agent", agents), ("optimizer", [optimizer] * len(agents))):
+        numbers[part] = {
+            name: [getattr(of, name) for of in configured]
+            for name, field in number_fields(type(configured[0])).items()
+            if not (field.zero_is_off and getattr(configured[0], name) == 0)
+        }
+    return numbers

@@ -1,0 +1,211 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continual import random
+from continual.agents.agent import Context, Update
+from continual.agents.continual_backprop import ContinualBackprop, _rank
+from continual.learner import Learner
+from continual.networks.convnet import ConvNet
+from continual.networks.mlp import MLP
+from continual.networks.network import Network
+from continual.tree import Tree
+from tests.agents.plain_loop import (
+    BATCH,
+    CLASSES,
+    IMAGE,
+    NETWORKS,
+    OPTIMIZERS,
+    PlainLoop,
+    SmallConvNet,
+    assert_compiles,
+    compare,
+    small_mlp,
+)
+
+
+class PlainContinualBackprop(PlainLoop):
+    """Unit by unit, with Python's numbers."""
+
+    def start(self, *tensors: dict[str, Tensor]) -> None:
+        super().start(*tensors)
+        layers = self.network.hidden_layers
+        self.age = {layer.name: [0] * layer.units for layer in layers}
+        self.utility = {layer.name: [0.0] * layer.units for layer in layers}
+        self.h_mean = {layer.name: [[0.0] * layer.spread for _ in range(layer.units)] for layer in layers}
+        self.owed = {layer.name: 0.0 for layer in layers}
+
+    def after_step(self, features: dict[str, Tensor]) -> None:
+        layers = self.network.hidden_layers
+        chosen = {layer.name: self.choose(layer, features[layer.name]) for layer in layers}
+        for layer in layers:
+            outgoing = self.network.get_submodule(layer.outgoing)
+            for unit in chosen[layer.name]:
+                for place in range(layer.spread):
+                    mean = self.h_mean[layer.name][unit][place] / self.correction(layer.name, unit)
+                    for k in range(len(outgoing.bias)):
+                        column = outgoing.weight[k, unit * layer.spread + place]
+                        outgoing.bias[k] += column.sum().item() * mean
+                fresh = self.draw(layer.incoming)["weight"][unit]
+                self.replace(layer, unit, fresh, 0.0)
+                self.age[layer.name][unit] = 0
+                self.utility[layer.name][unit] = 0.0
+                self.h_mean[layer.name][unit] = [0.0] * layer.spread
+
+    def choose(self, layer, features: Tensor) -> list[int]:
+        agent, name, d = self.agent, layer.name, self.agent.decay_rate
+        h = F.max_pool2d(features, layer.pool) if layer.pool > 1 else features
+        mature = []
+        for unit in range(layer.units):
+            self.age[name][unit] += 1
+            places = h[:, unit].flatten(1).T if layer.spread > 1 else h[:, unit].reshape(1, -1)
+            for place, values in enumerate(places):
+                old = self.h_mean[name][unit][place]
+                self.h_mean[name][unit][place] = d * old + (1 - d) * values.mean().item()
+            y = self.use(layer, unit, h[:, unit])
+            self.utility[name][unit] = d * self.utility[name][unit] + (1 - d) * y
+            if self.age[name][unit] > agent.maturity_threshold:
+                mature.append(unit)
+        n = agent.replacement_rate * len(mature)
+        if agent.accumulate:
+            self.owed[name] += n
+            count = int(self.owed[name])
+            self.owed[name] -= count
+        elif n >= 1:
+            count = int(n)
+        else:
+            count = 1 if random.uniform(random.stream(self.key, f"{name}/chance"), (1,)).item() < n else 0
+        if agent.util_type == "random":
+            utility = random.uniform(random.stream(self.key, f"{name}/utility"), (layer.units,)).tolist()
+        else:
+            utility = [u / self.correction(name, unit) for unit, u in enumerate(self.utility[name])]
+        return sorted(mature, key=lambda unit: utility[unit])[:count]
+
+    def use(self, layer, unit: int, h: Tensor) -> float:
+        w_in = self.network.get_submodule(layer.incoming).weight[unit].abs().mean().item()
+        columns = slice(unit * layer.spread, (unit + 1) * layer.spread)
+        w_out = self.network.get_submodule(layer.outgoing).weight[:, columns].abs().mean().item()
+        h_mean = sum(self.h_mean[layer.name][unit]) / layer.spread / self.correction(layer.name, unit)
+        change = (h - h_mean).abs().mean().item()
+        match self.agent.util_type:
+            case "weight":
+                return w_out
+            case "contribution":
+                return w_out * h.abs().mean().item()
+            case "adaptation":
+                return 1 / w_in if w_in > 0 else 0.0
+            case "zero_contribution":
+                return w_out * change
+            case "adaptable_contribution":
+                return w_out * change / w_in if w_in > 0 else 0.0
+            case "feature_by_input":
+                return change / w_in if w_in > 0 else 0.0
+            case _:
+                return 0.0
+
+    def correction(self, layer: str, unit: int) -> float:
+        return 1 - self.agent.decay_rate ** self.age[layer][unit]
+
+
+def same_ages(state: Tree, loops: list[PlainContinualBackprop]) -> None:
+    for r, loop in enumerate(loops):
+        ages = {name: units["age"][r].tolist() for name, units in state["agent"]["units"].items()}
+        assert ages == loop.age, f"replica {r}, step {loop.steps_done - 1}"
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer", "util_type", "accumulate"),
+    [
+        ("mlp", "sgd", "weight", False),
+        ("mlp", "adam", "contribution", True),
+        ("mlp_with_norm", "sgd", "adaptation", True),
+        ("convnet", "adam", "zero_contribution", False),
+        ("convnet", "sgd", "adaptable_contribution", True),
+        ("mlp", "adam", "adaptable_contribution", False),
+        ("convnet", "adam", "feature_by_input", True),
+        ("mlp", "sgd", "random", False),
+    ],
+)
+def test_equals_a_plain_loop(network: str, optimizer: str, util_type: str, accumulate: bool) -> None:
+    agents = [
+        ContinualBackprop(0.0231357, 0.99, 10, util_type, accumulate),
+        ContinualBackprop(0.3141593, 0.9, 23, util_type, accumulate),
+    ]
+    loops = compare(
+        NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainContinualBackprop, check=same_ages
+    )
+    for loop in loops:
+        times = [(layer, unit) for _, layer, unit in loop.replaced]
+        for layer in loop.network.hidden_layers:
+            assert max(times.count((layer.name, unit)) for unit in range(layer.units)) >= 2
+
+
+@pytest.mark.parametrize(
+    ("network", "image"),
+    [
+        (small_mlp(), torch.randn(IMAGE)),
+        (ConvNet(IMAGE, CLASSES, kernel_sizes=[3], channels=5, hidden_size=7), torch.randn(IMAGE)),
+        (SmallConvNet(), torch.ones(IMAGE)),
+    ],
+    ids=["mlp", "convolution to linear", "convolution to convolution, on a flat image"],
+)
+def test_replacing_units_that_are_constant_changes_no_output(network: Network, image: Tensor) -> None:
+    agent = ContinualBackprop(replacement_rate=0.5, decay_rate=0.0, maturity_threshold=0)
+    anatomy = Learner.of(network, agent, OPTIMIZERS["sgd"]).anatomy
+    params = {name: param.detach() for name, param in network.named_parameters()}
+    context = Context(anatomy, params, torch.tensor(0), random.key(0))
+    x = image.expand(BATCH, *IMAGE)
+    with torch.no_grad():
+        logits, features = network(x)
+        after = agent.after_update(Update(params, {}, agent.init(context)), features, context)
+        network.load_state_dict(after.params)
+        torch.testing.assert_close(network(x)[0], logits, rtol=1e-5, atol=1e-6)
+    for layer in network.hidden_layers:
+        replaced = after.state["units"][layer.name]["age"] == 0
+        assert replaced.sum() == layer.units // 2
+        rows = [
+            after.params[f"{layer.incoming}.weight"][u] != params[f"{layer.incoming}.weight"][u]
+            for u in range(layer.units)
+        ]
+        assert [bool(row.all()) for row in rows] == replaced.tolist()
+
+
+@pytest.mark.parametrize("replacement_rate", [0.004, 0.013, 0.3])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_replaces_as_many_units_as_the_rate_says(replacement_rate: float, accumulate: bool) -> None:
+    """Of 100 units, all mature: `accumulate` loses nothing, without it all above a whole unit is lost."""
+    steps, units = 200, 100
+    network = MLP((1, 2, 2), CLASSES, hidden_layers=1, hidden_size=units)
+    agent = ContinualBackprop(replacement_rate, 0.9, 0, "random", accumulate)
+    anatomy = Learner.of(network, agent, OPTIMIZERS["sgd"]).anatomy
+    params = {name: param.detach() for name, param in network.named_parameters()}
+    start = Context(anatomy, params, torch.tensor(0), random.key(0))
+    update = Update(params, {}, agent.init(start))
+    features = {"hidden0": torch.rand(3, units)}
+    counts = []
+    for step in range(steps):
+        context = start._replace(key=random.fold(start.key, step))
+        update = agent.after_update(update, features, context)
+        counts.append(int((update.state["units"]["hidden0"]["age"] == 0).sum()))
+    n = replacement_rate * units
+    if accumulate:
+        assert set(counts) <= {math.floor(n), math.ceil(n)}
+        assert sum(counts) == pytest.approx(n * steps, abs=1)
+    elif n >= 1:
+        assert set(counts) == {math.floor(n)}
+    else:
+        assert set(counts) == {0, 1}
+        assert sum(counts) == pytest.approx(n * steps, abs=4 * math.sqrt(n * (1 - n) * steps))
+
+
+def test_ranks_like_a_stable_sort() -> None:
+    scores = torch.tensor([0.3, 0.0, 0.3, -1.0, torch.inf, 0.0, torch.inf, 0.3])
+    assert torch.equal(_rank(scores), scores.argsort(stable=True).argsort())
+
+
+def test_compiles_to_one_graph() -> None:
+    agents = [ContinualBackprop(0.1, 0.9, 4), ContinualBackprop(0.3, 0.99, 5)]
+    assert_compiles(NETWORKS["convnet"](), agents, OPTIMIZERS["adam"])

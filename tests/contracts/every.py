@@ -1,0 +1,39 @@
+"""Every option of the config groups, by listing conf/, with settings under which it does something."""
+
+import pytest
+
+from tests import tiny
+
+# In a few steps of a tiny network, the defaults of the methods that replace units do nothing.
+_BUSY_AGENTS = {
+    "redo": ("agent.recycle_period=5", "agent.recycle_threshold=0.3"),
+    "continual_backprop": ("agent.replacement_rate=0.1", "agent.maturity_threshold=4"),
+}
+# A number that is 0 is switched off, and a structure of its own.
+_SWITCHED_ON = {
+    "sgd": ("optimizer.momentum=0.5", "optimizer.weight_decay=1e-2", "optimizer.nesterov=true"),
+    "adam": ("optimizer.weight_decay=1e-2",),
+}
+
+AGENTS = tiny.options("agent")
+OPTIMIZERS = tiny.options("optimizer")
+
+every_agent = pytest.mark.parametrize("agent", AGENTS)
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+every_network = pytest.mark.parametrize("network", tiny.options("network"))
+every_env = pytest.mark.parametrize("env", tiny.options("env"))
+
+
+def of_agent(agent: str) -> list[str]:
+    """The overrides that choose this agent and make it busy."""
+    return [f"agent={agent}", *_BUSY_AGENTS.get(agent, ())]
+
+
+def of_optimizer(optimizer: str, everything_on: bool = False) -> list[str]:
+    """The overrides that choose this optimiser, with or without all that can be switched off."""
+    return [f"optimizer={optimizer}", *(_SWITCHED_ON.get(optimizer, ()) if everything_on else ())]
+
+
+def of_network(network: str) -> list[str]:
+    """The overrides that choose this network."""
+    return [f"network={network}"]

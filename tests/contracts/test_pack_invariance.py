@@ -1,0 +1,77 @@
+"""A replica's results do not depend on which replicas share its population: bit for bit on a CPU."""
+
+import pytest
+
+from tests import tiny
+from tests.contracts.every import (
+    every_agent,
+    every_env,
+    every_network,
+    every_optimizer,
+    of_agent,
+    of_network,
+    of_optimizer,
+)
+
+AMONG = 2
+
+
+def alone_and_packed(folder, config):
+    """The run of one replica by itself, and among three others of other seeds and numbers."""
+    configs = [tiny.vary(config, r) for r in range(4)]
+    packed = tiny.train(configs, folder / "packed")
+    (alone,) = tiny.train([configs[AMONG]], folder / "alone")
+    assert len({run.tasks for run in packed}) == 4
+    return alone, packed[AMONG]
+
+
+def assert_same_run(one, other):
+    tiny.assert_equal(one.state, other.state)
+    assert one.tasks == other.tasks
+
+
+@every_agent
+@every_optimizer
+def test_every_agent_with_every_optimizer(tmp_path, compose, agent, optimizer):
+    config = compose(*of_agent(agent), *of_optimizer(optimizer), "env.steps_per_task=30")
+    assert_same_run(*alone_and_packed(tmp_path, config))
+
+
+@every_optimizer
+def test_every_optimizer_with_what_is_off_by_default(tmp_path, compose, optimizer):
+    config = compose("agent=l2_init", *of_optimizer(optimizer, everything_on=True), "env.steps_per_task=30")
+    assert_same_run(*alone_and_packed(tmp_path, config))
+
+
+@every_env
+def test_every_env(tmp_path, compose, env):
+    config = compose(f"env={env}", "agent=l2_init", "metrics.forgetting=true", "metrics.gradients=true")
+    alone, packed = alone_and_packed(tmp_path, config)
+    assert_same_run(alone, packed)
+    assert (alone.folder / "forgetting.csv").read_text() == (packed.folder / "forgetting.csv").read_text()
+
+
+@every_network
+def test_every_network(tmp_path, compose, images, network):
+    """Bit for bit, but for convolutions: oneDNN sums over a group in another order than over a whole."""
+    config = compose(*of_network(network), f"env.dataset.path={images}", "agent=l2_init")
+    alone, packed = alone_and_packed(tmp_path, config)
+    if network == "mlp":
+        assert_same_run(alone, packed)
+    else:
+        tiny.assert_close(alone.state, packed.state, relative=1e-5)
+
+
+def test_what_the_options_do_in_so_few_steps_is_not_nothing(tmp_path, compose):
+    """The tests here would pass if the agents did nothing: each one's weights differ from plain training's."""
+    from tests.contracts.every import AGENTS
+
+    runs = {agent: tiny.train([compose(*of_agent(agent))], tmp_path / agent)[0] for agent in AGENTS}
+    plain = runs.pop("base")
+    for agent, run in runs.items():
+        assert run.state["params/output.bias"].tolist() != plain.state["params/output.bias"].tolist(), agent
+
+
+@pytest.mark.parametrize("seed", [-3, 2**40])
+def test_seeds_of_any_size(tmp_path, compose, seed):
+    assert_same_run(*alone_and_packed(tmp_path, compose(f"seed={seed}")))

@@ -1,0 +1,108 @@
+"""sweep=paper is the published grid, for every agent, problem and optimizer."""
+
+from collections.abc import Sequence
+
+import hydra
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from continual.sweep.entry import config_folder
+from continual.sweep.resolvers import register_resolvers
+
+STRENGTHS = {1e-2, 1e-3, 1e-4, 1e-5}
+STEPS_PER_TASK = {
+    "permuted_mnist": 625,
+    "random_label_mnist": 30_000,
+    "random_label_cifar": 30_000,
+    "easy_hard_cifar100": 780,
+    "continual_imagenet": 120,
+}
+GRIDS = {
+    "base": {},
+    "layer_norm": {},
+    "crelu": {},
+    "l2": {"agent.l2_weight": STRENGTHS},
+    "l2_init": {"agent.l2_weight": STRENGTHS},
+    "l1_init": {"agent.l1_weight": STRENGTHS},
+    "huber_init": {"agent.huber_weight": STRENGTHS},
+    "hybrid_init": {"agent.l2_weight": STRENGTHS, "agent.l1_weight": STRENGTHS},
+    "shrink_and_perturb": {"agent.shrink": STRENGTHS, "agent.perturb_scale": STRENGTHS},
+    "continual_backprop": {
+        "agent.replacement_rate": {1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6},
+        "agent.util_type": {"adaptable_contribution"},
+        "agent.maturity_threshold": {100},
+        "agent.decay_rate": {0.99},
+    },
+    "redo": {"agent.recycle_threshold": {0, 0.01, 0.1}},
+}
+CONFIGURATIONS = {  # Adam's, with its two step sizes
+    "base": 2,
+    "layer_norm": 2,
+    "crelu": 2,
+    "l2": 8,
+    "l2_init": 8,
+    "l1_init": 8,
+    "huber_init": 8,
+    "hybrid_init": 32,
+    "shrink_and_perturb": 32,
+    "continual_backprop": 12,
+    "redo": 18,
+}
+STEP_SIZES = {("adam", env): {1e-3, 1e-4} for env in STEPS_PER_TASK} | {
+    ("sgd", env): {1e-2, 1e-3} | ({0.1} if env in ("easy_hard_cifar100", "continual_imagenet") else set())
+    for env in STEPS_PER_TASK
+}
+
+
+def jobs(*arguments: str) -> list[dict[str, object]]:
+    """The values that the jobs of a sweep with these arguments set, as Hydra's sweeper makes them."""
+    register_resolvers()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        fixed = [argument for argument in arguments if "," not in argument]
+        config = hydra.compose("train", fixed, return_hydra_config=True)
+        return [values(job) for job in split(config.hydra.sweeper.params, arguments)]
+
+
+def split(params: dict[str, object], arguments: Sequence[str]) -> list[list[str]]:
+    lines = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    overrides = OverridesParser.create().parse_overrides(lines)
+    (grid,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return grid
+
+
+def values(job: Sequence[str]) -> dict[str, object]:
+    pairs = [line.split("=", 1) for line in job]
+    return {key: OmegaConf.create({"x": value}).x for key, value in pairs} | {
+        key: float(value) for key, value in pairs if value[:1].isdigit()
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("env", STEPS_PER_TASK)
+@pytest.mark.parametrize("agent", GRIDS)
+def test_grid(agent: str, env: str, optimizer: str) -> None:
+    found = jobs("sweep=paper", f"agent={agent}", f"env={env}", f"optimizer={optimizer}")
+    step_sizes = STEP_SIZES[optimizer, env]
+    assert len(found) == 3 * CONFIGURATIONS[agent] * len(step_sizes) / 2
+    assert len({tuple(job.items()) for job in found}) == len(found)
+    expected = {**GRIDS[agent], "optimizer.lr": step_sizes, "seed": {0, 1, 2}}
+    if agent == "redo":
+        expected["agent.recycle_period"] = {STEPS_PER_TASK[env] * tasks for tasks in (1, 2, 5)}
+    choices = {"sweep", "agent", "env", "optimizer"}
+    assert {key for job in found for key in job} == set(expected) | choices
+    for key, values in expected.items():
+        assert {job[key] for job in found} == values, key
+
+
+def test_periods_follow_the_length_of_a_task() -> None:
+    found = jobs("sweep=paper", "agent=redo", "env.steps_per_task=7")
+    assert {job["agent.recycle_period"] for job in found} == {7, 14, 35}
+
+
+def test_the_command_line_replaces_a_keys_grid() -> None:
+    found = jobs("sweep=paper", "agent=l2", "seed=5", "agent.l2_weight=0.5,0.25")
+    assert {job["seed"] for job in found} == {5}
+    assert {job["agent.l2_weight"] for job in found} == {0.5, 0.25}
+    assert len(found) == 4

@@ -1,0 +1,17 @@
+import torch
+
+from continual.tree import leaves, transform
+
+
+def test_leaves_come_with_their_paths_in_the_trees_order():
+    tree = {"b": {"y": 1, "x": {"z": 2}}, "a": 3, "empty": {}}
+    assert list(leaves(tree)) == [(("b", "y"), 1), (("b", "x", "z"), 2), (("a",), 3)]
+
+
+def test_transform_keeps_the_structure_and_leaves_the_original_alone():
+    tree = {"a": torch.ones(2), "b": {"c": torch.zeros(3), "empty": {}}}
+    doubled = transform(lambda leaf: leaf + 1, tree)
+    assert doubled["a"].tolist() == [2, 2]
+    assert doubled["b"]["c"].tolist() == [1, 1, 1]
+    assert doubled["b"]["empty"] == {}
+    assert tree["a"].tolist() == [1, 1]

@@ -1,0 +1,197 @@
+"""Runs so small that a test trains dozens of them: their configs, their data, their results."""
+
+import copy
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pandas as pd
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from continual import training
+from continual.config import Replica
+from continual.datasets.dataset import Dataset
+from continual.learner import Learner
+from continual.population import Population
+from continual.schema import locate, number_fields
+from continual.sweep.entry import config_folder
+from tests.datasets.writers import random_arrays
+
+# No size is a multiple of 4 or 16: the tensors of most replicas then begin at odd places in memory.
+IMAGE = (1, 4, 5)
+CLASSES = 5
+_SETTINGS = ("device=cpu", "wandb.mode=disabled", "engine.compile=false", "env/dataset=npz")
+# For a command line; `small` makes any other env and network as small.
+OVERRIDES = (
+    *_SETTINGS,
+    "network.hidden_size=9",
+    "env.num_tasks=2",
+    "env.steps_per_task=20",
+    "env.batch_size=7",
+    "env.samples_per_task=40",
+)
+_SIZES = {
+    "network": {"hidden_size": 9, "channels": 3},
+    "env": {
+        "num_tasks": 2,
+        "steps_per_task": 20,
+        "batch_size": 7,
+        "samples_per_task": 40,
+        "test_samples": 15,
+        "samples_per_class": 12,
+        "test_samples_per_class": 4,
+        "hard_classes": 2,
+    },
+}
+
+
+def options(group: str) -> list[str]:
+    """The names of the YAML files of a config group."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    """The resolved config that the command line would give, without Hydra's own node."""
+    return copy.deepcopy(_compose(overrides))
+
+
+def small(npz: Path, *overrides: str) -> dict[str, Any]:
+    """The config of a run with these overrides, on the images in `npz`, made small in what they leave open."""
+    given = {override.partition("=")[0] for override in overrides}
+    network = () if "network" in given else ("network=mlp",)
+    config = compose(*_SETTINGS, f"env.dataset.path={npz}", *network, *overrides)
+    for part, sizes in _SIZES.items():
+        for name, size in sizes.items():
+            if name in config[part] and f"{part}.{name}" not in given:
+                config[part][name] = size
+    return config
+
+
+@functools.cache
+def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        composed = hydra.compose("train", list(overrides))
+    config = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(config, dict)
+    return {str(name): node for name, node in config.items()}
+
+
+def dataset(train: int = 60, test: int = 20, shape: tuple[int, int, int] = IMAGE) -> Dataset:
+    """Noise images, uint8, in memory."""
+    x_train, y_train, x_test, y_test = map(torch.from_numpy, random_arrays(train, test, shape, CLASSES))
+    channels = shape[0]
+    return Dataset(
+        x_train, y_train, x_test, y_test, CLASSES, scale=(1 / 128,) * channels, shift=(-1.0,) * channels
+    )
+
+
+def vary(config: dict[str, Any], replica: int) -> dict[str, Any]:
+    """A copy with a seed and per-replica numbers of its own, for each of up to four replicas.
+
+    Numbers that are switched off stay so: they are structure.
+    """
+    config = copy.deepcopy(config)
+    config["seed"] += replica
+    for part in ("agent", "optimizer"):
+        node = config[part]
+        for name, field in number_fields(locate(node["_target_"])).items():
+            if field.kind is int:
+                node[name] += replica
+            elif node[name] != 0:
+                node[name] *= (1, 0.5, 0.25, 0.75)[replica]
+            elif not field.zero_is_off:
+                node[name] = 0.05 * replica
+    return config
+
+
+def replicas(configs: Sequence[dict[str, Any]], folder: Path) -> list[Replica]:
+    """A run for each config, in folders 0, 1, ..."""
+    return [
+        Replica(config, folder / str(i), {"agent": "agent", "env": "env"}, group=folder.name)
+        for i, config in enumerate(configs)
+    ]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run left in its folder."""
+
+    folder: Path
+
+    @property
+    def tasks(self) -> str:
+        return (self.folder / "tasks.csv").read_text()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of tasks.csv, numbers as numbers."""
+        return pd.read_csv(self.folder / "tasks.csv", keep_default_na=False).to_dict("records")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "summary.json").read_text()))
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of the last checkpoint, by path."""
+        return dict(torch.load(self.folder / "checkpoint.pt", weights_only=True)["state"])
+
+
+def train(
+    configs: Sequence[dict[str, Any]], folder: Path, should_stop: Callable[[], bool] = lambda: False
+) -> list[Finished]:
+    """Train the configs as one population."""
+    population = replicas(configs, folder)
+    training.train(population, should_stop=should_stop)
+    return [Finished(replica.folder) for replica in population]
+
+
+def population(
+    configs: Sequence[dict[str, Any]], learner: Learner | None = None, compiled: bool = False
+) -> Population:
+    """The population that `train` would make of these configs."""
+    config = configs[0]
+    made, environment = training.prepare(config)
+    numbers = {}
+    for part in ("agent", "optimizer"):
+        names = number_fields(locate(config[part]["_target_"]))
+        numbers[part] = {
+            name: [field.kind(c[part][name]) for c in configs]
+            for name, field in names.items()
+            if not (field.zero_is_off and config[part][name] == 0)
+        }
+    return Population(
+        learner or made,
+        environment,
+        [c["seed"] for c in configs],
+        numbers,
+        device=torch.device("cpu"),
+        compiled=compiled,
+        chunk_steps=config["engine"]["chunk_steps"],
+    )
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Every tensor is the same bit for bit (NaN equal to NaN)."""
+    assert one.keys() == other.keys()
+    different = [
+        f"{name}: {(one[name].double() - other[name].double()).abs().max():.3g}"
+        for name in one
+        if not torch.equal(one[name].nan_to_num(nan=1e30), other[name].nan_to_num(nan=1e30))
+    ]
+    assert not different, different
+
+
+def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], relative: float) -> None:
+    """No tensor differs by more than this fraction of its own largest entry."""
+    assert one.keys() == other.keys()
+    for name in one:
+        scale = float(other[name].abs().max())
+        difference = float((one[name].double() - other[name].double()).abs().max())
+        assert difference <= relative * scale, (name, difference, scale)
