@@ -20,7 +20,9 @@ from continual.datasets.dataset import Dataset
 from continual.learner import Learner
 from continual.population import Population
 from continual.schema import locate, number_fields
+from continual.sweep.best import register_best
 from continual.sweep.entry import config_folder
+from continual.sweep.resolvers import register_resolvers
 from tests.datasets.writers import random_arrays
 
 # No size is a multiple of 4 or 16: the tensors of most replicas then begin at odd places in memory.
@@ -75,6 +77,8 @@ def small(npz: Path, *overrides: str) -> dict[str, Any]:
 
 @functools.cache
 def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
+    register_best(config_folder() / "best.yaml")
+    register_resolvers()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         composed = hydra.compose("train", list(overrides))
     config = OmegaConf.to_container(composed, resolve=True)

@@ -46,8 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def status(manifest: Manifest) -> int:
     """Print how many runs are where, the jobs in SLURM's queue and the runs that failed."""
-    queue = _queue_of(manifest)
     console = Console()
+    try:
+        queue = _queue_of(manifest)
+    except UserError as error:  # the folder tells a good deal without it
+        console.print(str(error))
+        queue = {}
     waiting = {name: queue[job].state.lower() for job in queue for name in manifest.submissions[job]}
     states, failures = {}, {}
     for name in manifest.runs:
@@ -72,8 +76,8 @@ def status(manifest: Manifest) -> int:
             jobs.add_row(job, found.state.lower(), found.reason, f"{ended} of {len(names)}")
         console.print(jobs)
         _and_more(console, len(queue))
-    for name, error in list(failures.items())[:_MOST_LINES]:
-        console.print(f"run {name} failed: {error}", markup=False, highlight=False)
+    for name, reason in list(failures.items())[:_MOST_LINES]:
+        console.print(f"run {name} failed: {reason}", markup=False, highlight=False)
     _and_more(console, len(failures))
     return 0
 

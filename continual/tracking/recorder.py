@@ -21,6 +21,7 @@ from continual.tracking.wandb_run import WandbRun
 class Checkpoint:
     """A replica at a point, (task, steps done in it): its state and what it had recorded."""
 
+    file: Path
     position: tuple[int, int]
     state: Mapping[str, Tensor]
     recorded: Mapping[str, Any]
@@ -56,13 +57,15 @@ class Recorder:
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints in the folder that belong to this config, newest first."""
         return [
-            Checkpoint((saved["task"], saved["step_in_task"]), saved["state"], saved["recorded"])
-            for saved in self._folder.load_checkpoints()
+            Checkpoint(file, (saved["task"], saved["step_in_task"]), saved["state"], saved["recorded"])
+            for file, saved in self._folder.load_checkpoints()
             if saved["config_hash"] == self._hash
         ]
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Begin to record, from the start or from a checkpoint."""
+        if checkpoint:
+            self._folder.go_on_from(checkpoint.file)
         recorded = checkpoint.recorded if checkpoint else {}
         self._folder.remove_summary()
         self._folder.tasks.start(recorded.get("tasks", []))

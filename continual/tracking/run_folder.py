@@ -75,17 +75,23 @@ class RunFolder:
             os.replace(current, self._previous)
         os.replace(fresh, current)
 
-    def load_checkpoints(self) -> list[dict[str, Any]]:
-        """The checkpoints that can be read, newest first; says so where one is damaged."""
+    def load_checkpoints(self) -> list[tuple[Path, dict[str, Any]]]:
+        """The checkpoints that can be read, newest first, each with its file; says where one is damaged."""
         found = []
         for path in (self.path / "checkpoint.pt", self._previous):
             try:
-                found.append(torch.load(path, weights_only=True, map_location="cpu"))
+                found.append((path, torch.load(path, weights_only=True, map_location="cpu")))
             except FileNotFoundError:
                 continue
             except Exception as error:  # a damaged file can raise anything
                 log.warning("%s is damaged (%s); looking for the one before it.", path, type(error).__name__)
         return found
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Make this file the newest checkpoint: one that is damaged or ahead must not become its predecessor."""
+        current = self.path / "checkpoint.pt"
+        if checkpoint != current:
+            os.replace(checkpoint, current)
 
     def checkpoint_position(self) -> tuple[int, int] | None:
         """The task and the step in it of the newest checkpoint that can be read; reads no tensors."""

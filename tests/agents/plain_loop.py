@@ -22,7 +22,11 @@ from tests import tiny
 
 BATCH, CLASSES, IMAGE = 6, tiny.CLASSES, (1, 12, 12)
 # A gradient that is nothing but rounding must not become a step of Adam's full size.
-OPTIMIZERS = {"sgd": SGD(lr=0.05, momentum=0.9), "adam": Adam(lr=3e-3, eps=1e-4)}
+OPTIMIZERS = {
+    "sgd": SGD(lr=0.05, momentum=0.9),
+    "sgd_without_momentum": SGD(lr=0.02),
+    "adam": Adam(lr=3e-3, eps=1e-4),
+}
 
 
 class SmallConvNet(Network):

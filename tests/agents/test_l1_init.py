@@ -12,10 +12,11 @@ class PlainL1Init(PlainLoop):
         )
 
 
+# Rounding decides the sign of a distance near 0, and with it a whole step of the penalty: it must be small.
 @pytest.mark.parametrize(
     ("network", "optimizer", "sampled"),
-    [("mlp", "adam", False), ("mlp_with_norm", "sgd", True), ("convnet", "sgd", False)],
+    [("convnet", "adam", False), ("mlp_with_norm", "sgd_without_momentum", True)],
 )
 def test_equals_a_plain_loop(network: str, optimizer: str, sampled: bool) -> None:
-    agents = [L1Init(1e-3, sampled), L1Init(1e-4, sampled)]
-    compare(NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainL1Init)
+    agents = [L1Init(5e-4, sampled), L1Init(2e-4, sampled)]
+    compare(NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainL1Init, steps=150)

@@ -44,22 +44,25 @@ def test_batches_are_those_that_the_seed_gives(compose, env, position):
 @every_agent
 def test_every_agent_starts_with_the_weights_and_batches_of_base(compose, agent):
     base, other = compose(), compose(*of_agent(agent))
-    populations = [tiny.population([config]) for config in (base, other)]
-    weights = [
-        {name: value for name, value in p.replica_state(0).items() if name.startswith("params/")}
-        for p in populations
-    ]
-    shared = [
-        name
-        for name, value in weights[0].items()
-        if name in weights[1] and value.shape == weights[1][name].shape
-    ]
-    assert shared
-    for name in shared:
-        assert torch.equal(weights[0][name], weights[1][name])
+    weights = []
+    for config in (base, other):
+        state = tiny.population([config]).replica_state(0)
+        weights.append({name: value for name, value in state.items() if name.startswith("params/")})
+    shapes = [{name: value.shape for name, value in of.items()} for of in weights]
 
-    is_the_same_network = weights[0].keys() == weights[1].keys() and len(shared) == len(weights[0])
-    for position in POSITIONS if is_the_same_network else []:
+    if agent in ("layer_norm", "crelu"):  # which are other networks
+        assert shapes[0] != shapes[1]
+        # A bias is drawn by the inputs of its layer, so that its shape alone says nothing.
+        layers = {n.rpartition(".")[0] for n, shape in shapes[0].items() if n.endswith("weight")}
+        layers = {n for n in layers if shapes[0][f"{n}.weight"] == shapes[1][f"{n}.weight"]}
+        shared = [name for name in weights[0] if name.rpartition(".")[0] in layers]
+        assert bool(shared) == (agent == "layer_norm")
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in shared)
+        return
+
+    assert shapes[0] == shapes[1]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    for position in POSITIONS:
         losses = []
         for config in (base, other):
             population = tiny.population([config])
@@ -67,7 +70,6 @@ def test_every_agent_starts_with_the_weights_and_batches_of_base(compose, agent)
             population.advance(1)
             losses += population.online_loss()
         assert losses[0] == losses[1]
-    assert is_the_same_network or agent in ("layer_norm", "crelu")
 
 
 def test_another_network_sees_the_same_tasks(tmp_path, compose):

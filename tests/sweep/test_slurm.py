@@ -69,7 +69,7 @@ def test_as_on_this_machine(npz: Path, tmp_path: Path, local: dict[str, bytes]) 
 
     again = Script("train", *arguments, folder=tmp_path).succeed()
     assert "24 runs, 24 of them finished before" in again
-    assert "submitted" not in again
+    assert "to SLURM" not in again
 
 
 def test_whatever_happens_to_its_jobs(npz: Path, tmp_path: Path, local: dict[str, bytes]) -> None:

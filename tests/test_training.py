@@ -1,0 +1,372 @@
+import json
+import logging
+import math
+import os
+import platform
+from dataclasses import dataclass
+
+import pandas as pd
+import pytest
+import torch
+
+import continual
+from continual import training
+from continual.agents.agent import Agent
+from continual.config import config_hash
+from continual.errors import ConfigError
+from continual.metrics import TASK_MEASURES
+from continual.training import Interrupted, Outcome
+from tests import tiny
+
+SUMMARY = {
+    "status",
+    "total_average_online_accuracy",
+    "num_tasks",
+    "steps",
+    "wall_seconds",
+    "replicas",
+    "config_hash",
+    "versions",
+    "git_commit",
+    "git_diff",
+}
+
+
+def stop_at(pause):
+    """A `should_stop` that says yes the n-th time it is asked."""
+    asked = iter(range(1, 1000))
+    return lambda: next(asked) == pause
+
+
+def stopped(configs, folder, pause):
+    with pytest.raises(Interrupted):
+        tiny.train(configs, folder, should_stop=stop_at(pause))
+
+
+def test_the_summary_of_a_run(tmp_path, compose):
+    configs = [tiny.vary(compose(), r) for r in range(2)]
+    for run, config in zip(tiny.train(configs, tmp_path), configs, strict=True):
+        summary = run.summary
+        assert set(summary) == SUMMARY
+        assert summary["status"] == "completed"
+        assert summary["total_average_online_accuracy"] == pytest.approx(
+            sum(row["online_accuracy"] for row in run.rows) / 2, rel=1e-8
+        )
+        assert (summary["num_tasks"], summary["steps"], summary["replicas"]) == (2, 40, 2)
+        assert isinstance(summary["wall_seconds"], float)
+        assert 0 < summary["wall_seconds"] < 600
+        assert summary["config_hash"] == config_hash(config)
+        assert summary["versions"] == {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "continual": continual.__version__,
+        }
+        assert summary["git_commit"] is None or len(summary["git_commit"]) == 40
+
+
+def test_the_table_of_a_run(tmp_path, compose):
+    (run,) = tiny.train([compose("env=permuted_mnist", "env.num_tasks=3")], tmp_path)
+    table = pd.read_csv(run.folder / "tasks.csv", keep_default_na=False)
+    layers, modules = ("hidden0", "hidden1"), ("hidden0", "hidden1", "output")
+    assert list(table.columns) == [
+        *("task", "task_type", "step", "online_accuracy", "online_loss", "test_accuracy"),
+        *TASK_MEASURES,
+        *(f"{measure}/{layer}" for measure in TASK_MEASURES[:4] for layer in layers),
+        *(f"{measure}/{module}" for measure in TASK_MEASURES[4:] for module in modules),
+    ]
+    assert table["task"].tolist() == [0, 1, 2]
+    assert table["task_type"].tolist() == ["", "", ""]
+    assert table["step"].tolist() == [20, 40, 60]
+    for name in ("online_accuracy", "test_accuracy", "dead_unit_fraction", "dormant_unit_fraction"):
+        assert table[name].between(0, 1).all(), name
+        assert table[name].nunique() > 1 or "unit" in name
+    for name in ("srank", "effective_rank"):
+        assert table[name].between(1, 9).all(), name
+        means = table[[f"{name}/{layer}" for layer in layers]].mean(axis=1)
+        assert table[name].tolist() == pytest.approx(means.tolist())
+    # Every accuracy is a count of the 20 batches of 7, and of the 15 test images.
+    assert (table["online_accuracy"] * 140).tolist() == pytest.approx(
+        (table["online_accuracy"] * 140).round()
+    )
+    assert (table["test_accuracy"] * 15).tolist() == pytest.approx((table["test_accuracy"] * 15).round())
+
+
+def test_what_else_can_be_measured(tmp_path, compose):
+    config = compose(
+        "env=permuted_mnist",
+        "env.num_tasks=3",
+        "metrics.task_fractions=[0.25,0.5]",
+        "metrics.gradients=true",
+        "metrics.forgetting=true",
+    )
+    (run,) = tiny.train([config], tmp_path)
+    table = pd.read_csv(run.folder / "tasks.csv")
+    for name in ("online_accuracy", "test_accuracy"):
+        assert table[f"{name}@0.25"].between(0, 1).all()
+        assert not table[f"{name}@0.25"].equals(table[name])
+    assert (table["gradient_norm"] > 0).all()
+    assert (table["gradient_norm"] ** 2).tolist() == pytest.approx(
+        (table[[f"gradient_norm/{m}" for m in ("hidden0", "hidden1", "output")]] ** 2).sum(axis=1).tolist()
+    )
+    accuracy = pd.read_csv(run.folder / "forgetting.csv", index_col="task").to_numpy()
+    assert accuracy.shape == (3, 3)
+    assert accuracy.diagonal().tolist() == table["test_accuracy"].tolist()
+    assert [math.isnan(accuracy[k, m]) for k in range(3) for m in range(k + 1, 3)] == [True] * 3
+    differences = [accuracy[2, m] - accuracy[m, m] for m in range(2)]
+    assert run.summary["backward_transfer"] == pytest.approx(sum(differences) / 2)
+    one_step = [accuracy[m + 1, m] - accuracy[m, m] for m in range(2)]
+    assert run.summary["one_step_backward_transfer"] == pytest.approx(sum(one_step) / 2)
+
+
+def test_only_scored_tasks_count_in_the_total(tmp_path, compose):
+    (run,) = tiny.train([compose("env=easy_hard_cifar100", "env.num_tasks=3")], tmp_path)
+    assert [row["task_type"] for row in run.rows] == ["hard", "easy", "hard"]
+    hard = [row["online_accuracy"] for row in run.rows if row["task_type"] == "hard"]
+    assert run.summary["total_average_online_accuracy"] == pytest.approx(sum(hard) / 2, rel=1e-8)
+
+
+def test_train_returns_how_the_runs_ended(tmp_path, compose):
+    config = compose("optimizer=sgd")
+    configs = [config, tiny.vary(config, 1)]
+    configs[1]["optimizer"]["lr"] = 1e6
+    population = tiny.replicas(configs, tmp_path)
+    completed, diverged = training.train(population)
+    summary = json.loads((tmp_path / "0" / "summary.json").read_text())
+    assert completed == Outcome("completed", summary["total_average_online_accuracy"])
+    assert diverged == Outcome("diverged", None)
+    assert [training.outcome_of(replica) for replica in population] == [completed, diverged]
+    assert training.steps(population[0]) == 40
+
+
+def test_wall_seconds_go_on_over_a_resume(tmp_path, compose):
+    config = compose("engine.chunk_steps=7")
+    stopped([config], tmp_path, 2)
+    file = tmp_path / "0" / "checkpoint.pt"
+    saved = torch.load(file, weights_only=True)
+    assert 0 < saved["recorded"]["wall_seconds"] < 600
+    saved["recorded"]["wall_seconds"] += 1000
+    torch.save(saved, file)
+    (run,) = tiny.train([config], tmp_path)
+    assert run.summary["wall_seconds"] > saved["recorded"]["wall_seconds"] > 1000
+
+
+def test_reports_say_how_far_the_population_is(tmp_path, compose):
+    heard = []
+    training.train(tiny.replicas([compose(), compose("seed=1")], tmp_path), heard.append)
+    first, last = heard[0], heard[-1]
+    assert (first.steps_done, first.tasks_done, first.num_steps, first.num_tasks) == (0, 0, 40, 2)
+    assert first.online_accuracy is None
+    assert (last.steps_done, last.tasks_done, last.replicas) == (40, 2, 2)
+    assert 0 <= last.online_accuracy <= 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["env.batch_size=41", "env.samples_per_task=40"],
+        ["env.samples_per_task=61"],
+        ["optimizer=sgd", "optimizer.nesterov=true"],
+        ["optimizer.lr=-1"],
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path, compose, overrides):
+    with pytest.raises(ConfigError):
+        tiny.train([compose(*overrides)], tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_populations_share_one_copy_of_the_data(compose):
+    _, one = training.prepare(compose("agent=l2"))
+    _, other = training.prepare(compose("optimizer=sgd", "seed=3"))
+    assert one.dataset is other.dataset
+
+
+def test_short_runs_are_not_compiled_and_a_missing_compiler_is_said(tmp_path, compose, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with caplog.at_level(logging.WARNING):
+        (auto,) = tiny.train([compose("engine.compile=auto")], tmp_path / "auto")
+        assert not caplog.records
+        (asked,) = tiny.train([compose("engine.compile=true")], tmp_path / "asked")
+    (message,) = [record.message for record in caplog.records]
+    assert message.startswith("there is no C++ compiler 'no-such-compiler': steps run uncompiled")
+    assert asked.tasks == auto.tasks
+
+
+@dataclass(frozen=True)
+class Failing(Agent):
+    """Fails in its second task, as long as the file `fails` is there."""
+
+    fails: str
+
+    def end_task(self, weights, state, squared_gradients):
+        if os.path.exists(self.fails):
+            raise RuntimeError("the agent has a fault")
+        return state
+
+
+def test_a_run_that_fails_says_why_and_can_be_tried_again(tmp_path, compose):
+    config = compose("engine.chunk_steps=7")
+    config["agent"] = {"_target_": f"{__name__}.Failing", "fails": str(tmp_path / "fails")}
+    (tmp_path / "fails").touch()
+    with pytest.raises(RuntimeError, match="the agent has a fault"):
+        tiny.train([config], tmp_path)
+    run = tiny.Finished(tmp_path / "0")
+    assert set(run.summary) == SUMMARY | {"error"}
+    assert run.summary["status"] == "failed"
+    assert run.summary["error"].startswith("Traceback")
+    assert "the agent has a fault" in run.summary["error"]
+    assert training.outcome_of(tiny.replicas([config], tmp_path)[0]) is None
+
+    (tmp_path / "fails").unlink()
+    (run,) = tiny.train([config], tmp_path)
+    assert set(run.summary) == SUMMARY
+    assert run.summary["status"] == "completed"
+
+
+def test_a_finished_run_keeps_its_last_checkpoint_only(tmp_path, compose):
+    (run,) = tiny.train([compose("engine.checkpoint_minutes=0")], tmp_path)
+    names = {path.name for path in run.folder.iterdir() if not path.name.startswith(".")}
+    assert names == {"tasks.csv", "summary.json", "checkpoint.pt"}
+
+
+def damage(file, how):
+    match how:
+        case "truncated":
+            file.write_bytes(file.read_bytes()[:2000])
+        case "one byte":
+            content = bytearray(file.read_bytes())
+            content[: len(content) // 4 : 7] = b"x" * len(content[: len(content) // 4 : 7])
+            file.write_bytes(content)
+        case "garbage":
+            file.write_bytes(b"not a checkpoint at all")
+        case "empty":
+            file.write_bytes(b"")
+        case "another thing":
+            torch.save([1, 2, 3], file)
+
+
+@pytest.mark.parametrize("how", ["truncated", "one byte", "garbage", "empty", "another thing"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, compose, caplog, how):
+    config = compose("engine.chunk_steps=7", "engine.checkpoint_minutes=0")
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    stopped([config], tmp_path, 2)
+    damage(tmp_path / "0" / "checkpoint.pt", how)
+    with caplog.at_level(logging.INFO):
+        (run,) = tiny.train([config], tmp_path)
+    assert run.tasks == whole.tasks
+    tiny.assert_equal(run.state, whole.state)
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert str(tmp_path / "0" / "checkpoint.pt") in warning
+    assert "damaged" in warning
+    assert "going on from task 0, step 7" in caplog.text
+
+
+def test_with_no_checkpoint_left_a_run_starts_anew(tmp_path, compose, caplog):
+    config = compose("engine.chunk_steps=7", "engine.checkpoint_minutes=0")
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    stopped([config], tmp_path, 2)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        damage(tmp_path / "0" / name, "garbage")
+    (run,) = tiny.train([config], tmp_path)
+    assert run.tasks == whole.tasks
+    assert len([record for record in caplog.records if "is damaged" in record.message]) == 2
+
+
+class Killed(BaseException):
+    """The process ends here: nothing that a program could do about an error is done."""
+
+
+def killing(monkeypatch, wanted):
+    """Let the process be killed after (or right before) a change of the disk that `wanted(change)` chooses."""
+    patch = pytest.MonkeyPatch()
+    real = {name: getattr(os, name) for name in ("replace", "fsync")}
+
+    def changing(name):
+        def change(*arguments):
+            if wanted((name, *arguments, "before")):
+                raise Killed
+            result = real[name](*arguments)
+            if wanted((name, *arguments, "after")):
+                raise Killed
+            return result
+
+        return change
+
+    for name in real:
+        patch.setattr(os, name, changing(name))
+    return patch
+
+
+def killed(configs, folder, wanted):
+    """Train until the kill; whether it came."""
+    patch = killing(None, wanted)
+    try:
+        tiny.train(configs, folder)
+    except Killed:
+        return True
+    finally:
+        patch.undo()
+    return False
+
+
+def test_a_run_that_is_killed_at_any_change_of_the_disk_goes_on(tmp_path, compose):
+    config = compose("env.steps_per_task=2", "engine.chunk_steps=1", "engine.checkpoint_minutes=0")
+    configs = [config, tiny.vary(config, 1)]
+    whole = tiny.train(configs, tmp_path / "whole")
+    moments = 0
+    for moment in range(1000):
+        folder = tmp_path / str(moment)
+        changes = iter(range(1000))
+        if not killed(configs, folder, lambda change, at=moment, changes=changes: next(changes) == at):
+            break
+        moments += 1
+        for run, other in zip(tiny.train(configs, folder), whole, strict=True):
+            assert run.tasks == other.tasks, moment
+            tiny.assert_equal(run.state, other.state)
+            assert run.summary["status"] == "completed"
+    # Four checkpoints and a summary of two runs, each a file that is synced and moved into place.
+    assert moments > 2 * 2 * (4 * 3 + 2)
+
+
+def test_two_kills_between_the_checkpoints_of_two_replicas_lose_one_chunk_each(tmp_path, compose, caplog):
+    """The replicas then are at different points; what one is ahead is lost, and nothing else."""
+    config = compose("engine.chunk_steps=7", "engine.checkpoint_minutes=0")
+    configs = [config, tiny.vary(config, 1)]
+    whole = tiny.train(configs, tmp_path / "whole")
+    newest = tmp_path / "0" / "checkpoint.pt"
+
+    def after_checkpoint(number):
+        left = [number]
+
+        def wanted(change):
+            if change[0] == "replace" and change[2] == newest and change[3] == "after":
+                left[0] -= 1
+                return left[0] == 0
+            return False
+
+        return wanted
+
+    assert killed(configs, tmp_path, after_checkpoint(3))
+    assert killed(configs, tmp_path, after_checkpoint(1))
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        runs = tiny.train(configs, tmp_path)
+    assert "going on from task 0, step 14" in caplog.text
+    for run, other in zip(runs, whole, strict=True):
+        assert run.tasks == other.tasks
+        tiny.assert_equal(run.state, other.state)
+
+
+def test_a_kill_after_a_damaged_checkpoint_loses_no_more(tmp_path, compose, caplog):
+    config = compose("engine.chunk_steps=7", "engine.checkpoint_minutes=0")
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    stopped([config], tmp_path, 2)
+    newest = tmp_path / "0" / "checkpoint.pt"
+    damage(newest, "garbage")
+    # Before the next checkpoint is in place.
+    assert killed([config], tmp_path, lambda change: change[0] == "replace" and change[2] == newest)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        (run,) = tiny.train([config], tmp_path)
+    assert "going on from task 0, step 7" in caplog.text
+    assert run.tasks == whole.tasks
