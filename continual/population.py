@@ -301,14 +301,14 @@ def fastest_size(network: nn.Module, device: torch.device) -> int:
     """How many replicas of this network a population should have, as measured (scripts/benchmark.py).
 
     On a CPU, as many as leave parameters, initial values and gradients in the cache: 8 of the paper's MLP;
-    convolutions gain nothing beyond 4. On a GPU, as many as fit in half of the free memory, counting ten
-    copies of the parameters each; beyond 1024 a step's time only grows with their number.
+    with convolutions, whose maps fill the cache sooner, 2. On a GPU, as many as fit in half of the free
+    memory, counting ten copies of the parameters each; beyond 1024 a step's time only grows with their number.
     """
     bytes_each = sum(p.numel() * p.element_size() for p in network.parameters())
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return max(1, min(1024, free // 2 // (10 * bytes_each)))
-    most = 4 if any(isinstance(m, nn.Conv2d) for m in network.modules()) else 64
+    most = 2 if any(isinstance(m, nn.Conv2d) for m in network.modules()) else 64
     return max(1, min(most, _CACHED_PARAMETER_BYTES // bytes_each))
 
 

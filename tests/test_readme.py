@@ -14,10 +14,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from continual.config import check_config
+from continual.sweep.best import register_best
 from continual.sweep.entry import config_folder
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = re.sub(r"\\\n +", "", (ROOT / "README.md").read_text())
 
 
 def commands(script: str) -> list[str]:
@@ -26,11 +27,11 @@ def commands(script: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", commands("train"))
-def test_every_training_command_composes(command: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.npz").touch()
+def test_every_training_command_composes(command: str) -> None:
     words = [word for word in shlex.split(command) if word != "-m" and "weight_clipping" not in word]
     words = [word for word in words if not word.startswith("agent.kappa")]
     overrides = OverridesParser.create().parse_overrides(words)
+    register_best(config_folder() / "best.yaml")
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         for job in jobs:

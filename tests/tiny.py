@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import hydra
 import pandas as pd
+import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -64,7 +66,7 @@ def compose(*overrides: str) -> dict[str, Any]:
 
 
 def small(npz: Path, *overrides: str) -> dict[str, Any]:
-    """The config of a run with these overrides, on the images in `npz`, made small in what they leave open."""
+    """The config of a run with these overrides, on the images in `npz`, and small in what they leave open."""
     given = {override.partition("=")[0] for override in overrides}
     network = () if "network" in given else ("network=mlp",)
     config = compose(*_SETTINGS, f"env.dataset.path={npz}", *network, *overrides)
@@ -145,6 +147,13 @@ class Finished:
     def state(self) -> dict[str, Tensor]:
         """The tensors of the last checkpoint, by path."""
         return dict(torch.load(self.folder / "checkpoint.pt", weights_only=True)["state"])
+
+
+def train_until(pause: int, configs: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Train, and stop at a pause, counted from 1; in chunks of 7 they are after steps 7, 14, 20 of a task."""
+    asked = itertools.count(1)
+    with pytest.raises(training.Interrupted):
+        train(configs, folder, should_stop=lambda: next(asked) == pause)
 
 
 def train(

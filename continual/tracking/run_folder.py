@@ -88,7 +88,7 @@ class RunFolder:
         return found
 
     def go_on_from(self, checkpoint: Path) -> None:
-        """Make this file the newest checkpoint: one that is damaged or ahead must not become its predecessor."""
+        """Make this file the newest checkpoint: no damaged one, nor one ahead, may become its predecessor."""
         current = self.path / "checkpoint.pt"
         if checkpoint != current:
             os.replace(checkpoint, current)

@@ -4,6 +4,7 @@ import pytest
 
 from tests import tiny
 from tests.contracts.every import (
+    AGENTS,
     every_agent,
     every_env,
     every_network,
@@ -63,9 +64,7 @@ def test_every_network(tmp_path, compose, images, network):
 
 
 def test_what_the_options_do_in_so_few_steps_is_not_nothing(tmp_path, compose):
-    """The tests here would pass if the agents did nothing: each one's weights differ from plain training's."""
-    from tests.contracts.every import AGENTS
-
+    """Without this, the tests here would pass if the agents did nothing."""
     runs = {agent: tiny.train([compose(*of_agent(agent))], tmp_path / agent)[0] for agent in AGENTS}
     plain = runs.pop("base")
     for agent, run in runs.items():

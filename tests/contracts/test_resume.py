@@ -10,20 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from continual.training import Interrupted
 from tests import tiny
 from tests.contracts.every import every_agent, every_env, of_agent, of_network
-
-
-def stop_at(pause):
-    """A `should_stop` that says yes the n-th time it is asked; in chunks of 7 it is asked after steps 7, 14, 20."""
-    asked = iter(range(1, 1000))
-    return lambda: next(asked) == pause
-
-
-def stopped(configs, folder, pause):
-    with pytest.raises(Interrupted):
-        tiny.train(configs, folder, should_stop=stop_at(pause))
 
 
 def position(folder):
@@ -51,10 +39,10 @@ def test_every_agent_goes_on_in_another_population(tmp_path, compose, agent):
     configs = [tiny.vary(config, r) for r in range(3)]
     whole = tiny.train(configs, tmp_path / "whole")
 
-    stopped(configs, tmp_path / "stopped", 2)
+    tiny.train_until(2, configs, tmp_path / "stopped")
     assert position(tmp_path / "stopped" / "1") == (0, 14)
     (tmp_path / "stopped" / "1").rename(tmp_path / "0")
-    stopped(configs[1:2], tmp_path, 2)
+    tiny.train_until(2, configs[1:2], tmp_path)
     assert position(tmp_path / "0") == (1, 7)
     (resumed,) = tiny.train(configs[1:2], tmp_path)
     assert_same_run(resumed, whole[1])
@@ -64,7 +52,7 @@ def test_every_agent_goes_on_in_another_population(tmp_path, compose, agent):
 def test_every_env_goes_on_in_the_middle_of_a_task(tmp_path, compose, env):
     config = compose(f"env={env}", "engine.chunk_steps=7", "metrics.forgetting=true")
     (whole,) = tiny.train([config], tmp_path / "whole")
-    stopped([config], tmp_path / "stopped", 4)
+    tiny.train_until(4, [config], tmp_path / "stopped")
     assert position(tmp_path / "stopped" / "0") == (1, 7)
     assert_same_run(tiny.train([config], tmp_path / "stopped")[0], whole)
 
@@ -72,7 +60,7 @@ def test_every_env_goes_on_in_the_middle_of_a_task(tmp_path, compose, env):
 def test_a_convolutional_network_goes_on(tmp_path, compose, images):
     config = compose(*of_network("convnet"), f"env.dataset.path={images}", "engine.chunk_steps=7")
     (whole,) = tiny.train([config], tmp_path / "whole")
-    stopped([config], tmp_path / "stopped", 2)
+    tiny.train_until(2, [config], tmp_path / "stopped")
     assert_same_run(tiny.train([config], tmp_path / "stopped")[0], whole)
 
 
@@ -88,8 +76,8 @@ def test_every_pause_is_a_point_to_go_on_from(tmp_path, compose, pause):
     )
     (whole,) = tiny.train([config], tmp_path / "whole")
     assert "test_accuracy@0.35" in whole.tasks
-    stopped([config], tmp_path / "stopped", pause)
-    stopped([config], tmp_path / "stopped", 1)
+    tiny.train_until(pause, [config], tmp_path / "stopped")
+    tiny.train_until(1, [config], tmp_path / "stopped")
     assert_same_run(tiny.train([config], tmp_path / "stopped")[0], whole)
 
 
@@ -99,7 +87,7 @@ def test_runs_that_were_apart_go_on_together(tmp_path, compose):
     configs = [tiny.vary(config, r) for r in range(2)]
     whole = tiny.train(configs, tmp_path / "whole")
     for replica, pauses in ((0, 1), (1, 4)):
-        stopped([configs[replica]], tmp_path / f"alone{replica}", pauses)
+        tiny.train_until(pauses, [configs[replica]], tmp_path / f"alone{replica}")
         (tmp_path / f"alone{replica}" / "0").rename(tmp_path / str(replica))
     for resumed, other in zip(tiny.train(configs, tmp_path), whole, strict=True):
         assert_same_run(resumed, other)
@@ -107,7 +95,7 @@ def test_runs_that_were_apart_go_on_together(tmp_path, compose):
 
 def test_a_checkpoint_of_another_config_is_left_alone(tmp_path, compose):
     config = compose("engine.chunk_steps=7")
-    stopped([config], tmp_path / "resumed", 2)
+    tiny.train_until(2, [config], tmp_path / "resumed")
     config["seed"] += 1
     (fresh,) = tiny.train([config], tmp_path / "fresh")
     (resumed,) = tiny.train([config], tmp_path / "resumed")
@@ -120,7 +108,7 @@ def test_a_run_that_has_diverged_stays_so(tmp_path, compose):
     ]
     whole = tiny.train(configs, tmp_path / "whole")
     assert whole[0].summary["status"] == "diverged"
-    stopped(configs, tmp_path / "stopped", 5)
+    tiny.train_until(5, configs, tmp_path / "stopped")
     for resumed, other in zip(tiny.train(configs, tmp_path / "stopped"), whole, strict=True):
         assert_same_run(resumed, other)
 
