@@ -15,7 +15,7 @@ from continual.networks.pooling import max_pool
 
 
 def check_units(anatomy: Anatomy, agent: str) -> None:
-    """Raise ConfigError if the network does not tell what belongs to each unit, or units share it."""
+    """Raise ConfigError if the network does not tell its units, or they have several outputs."""
     if not anatomy.hidden_layers:
         raise ConfigError(
             f"agent: {agent} needs a network that tells its hidden layers; derive it from "
