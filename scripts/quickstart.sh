@@ -7,5 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folder="outputs/quickstart/$(date +%Y-%m-%d_%H-%M-%S)"
 bash scripts/setup.sh
 .venv/bin/python scripts/train.py -m experiment=quickstart agent=base,l2_init seed=0,1,2 \
-    hydra.sweep.dir="$folder" "$@"
+    "$@" hydra.sweep.dir="$folder"
 .venv/bin/python scripts/report.py "$folder"
