@@ -23,6 +23,7 @@ from continual.optimizers import Optimizer
 from continual.schema import Count
 
 Config: TypeAlias = Mapping[str, Any]
+Precision: TypeAlias = Literal["float32", "tf32", "bf16"]
 
 # What the program itself adds to the arguments that a node of the config gives.
 PROVIDED = {
@@ -32,15 +33,17 @@ PROVIDED = {
     "optimizer": (),
 }
 _KINDS = {"agent": Agent, "network": torch.nn.Module, "env": Environment, "optimizer": Optimizer}
-_WITHOUT_EFFECT_ON_RESULTS = ("device", "data_dir", "engine", "wandb")
+_WITHOUT_EFFECT_ON_RESULTS = ("device", "data_dir", "engine", "wandb")  # but for engine.precision
 _WHERE_DATA_COME_FROM = ("data_dir", "download", "verify")
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How populations are trained; nothing here changes a result beyond the rounding of floats."""
+    """How populations are trained; nothing but `precision` changes a result beyond the rounding of floats."""
 
     compile: Literal["auto"] | bool = "auto"
+    cuda_graph: Literal["auto"] | bool = "auto"
+    precision: Precision = "float32"
     max_replicas: Literal["auto"] | Count = "auto"
     chunk_steps: Count = 500
     checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
@@ -113,13 +116,29 @@ def check_config(config: Config) -> None:
     if not isinstance(config["env"].get("dataset"), Mapping):
         raise ConfigError("env.dataset: missing; choose one with env/dataset=...")
     schema.check(config["env"]["dataset"], "env.dataset")
-    device(config["device"])
+    _check_device_name(config["device"])
+
+
+def check_engine(config: Config, device_type: str) -> None:
+    """ConfigError if a device of this type ("cpu" or "cuda") cannot train as the config's engine says."""
+    if device_type == "cuda":
+        return
+    if config["engine"]["cuda_graph"] is True:
+        raise ConfigError("engine.cuda_graph: true needs a GPU, and this trains on a CPU; use auto or false.")
+    if config["engine"]["precision"] == "tf32":
+        raise ConfigError(
+            "engine.precision: tf32 needs a GPU, and this trains on a CPU; use float32 or bf16."
+        )
+
+
+def check_here(config: Config) -> None:
+    """ConfigError if this machine cannot train a run of this config."""
+    check_engine(config, device(config["device"]).type)
 
 
 def device(name: str) -> torch.device:
     """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError if there is none such here."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"device: {name!r} is unknown; possible are auto, cpu, cuda and cuda:N.")
+    _check_device_name(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     found = torch.device(name)
@@ -136,11 +155,18 @@ def device(name: str) -> torch.device:
     return found
 
 
+def _check_device_name(name: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"device: {name!r} is unknown; possible are auto, cpu, cuda and cuda:N.")
+
+
 def results_part(config: Config) -> dict[str, Any]:
     """The part of a config that decides the results of its run."""
     part = {name: node for name, node in config.items() if name not in _WITHOUT_EFFECT_ON_RESULTS}
     dataset = {k: v for k, v in config["env"]["dataset"].items() if k not in _WHERE_DATA_COME_FROM}
     part["env"] = {**config["env"], "dataset": dataset}
+    # Runs of the time before there was a choice were in float32.
+    part["engine"] = {"precision": config["engine"].get("precision", "float32")}
     return part
 
 

@@ -39,10 +39,17 @@ class Learner:
     agent: Agent
     optimizer: Optimizer
     anatomy: Anatomy
+    dtype: torch.dtype = torch.float32
 
     @classmethod
-    def of(cls, network: nn.Module, agent: Agent, optimizer: Optimizer) -> "Learner":
-        """Put the parts together; ConfigError if the network cannot be trained as one of many."""
+    def of(
+        cls, network: nn.Module, agent: Agent, optimizer: Optimizer, dtype: torch.dtype = torch.float32
+    ) -> "Learner":
+        """Put the parts together; ConfigError if the network cannot be trained as one of many.
+
+        The network runs forwards and backwards in `dtype`, which it is turned into; parameters, loss,
+        penalty and optimiser stay in float32, and features are turned back.
+        """
         for name, module in network.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 raise ConfigError(
@@ -55,7 +62,7 @@ class Learner:
             hidden_layers, distributions = (), initialization.torch_default(network)
         anatomy = Anatomy(weight_names(network), hidden_layers, distributions)
         agent.check(anatomy)
-        return cls(network, agent, optimizer, anatomy)
+        return cls(network.to(dtype), agent, optimizer, anatomy, dtype)
 
     def init(self, key: Tensor, numbers: Numbers) -> Tree:
         """The state before the first step."""
@@ -148,10 +155,11 @@ class Learner:
 
     def forward(self, params: Weights, x_BCHW: Tensor) -> tuple[Tensor, Weights]:
         """The logits [B, K] and the features by layer, for these parameters."""
-        logits_BK, features = functional_call(self.network, dict(params), (x_BCHW,))
+        rounded = {name: param.to(self.dtype) for name, param in params.items()}
+        logits_BK, features = functional_call(self.network, rounded, (x_BCHW.to(self.dtype),))
         if not isinstance(features, Mapping):
             features = {f"hidden{i}": feature for i, feature in enumerate(features)}
-        return logits_BK, features
+        return logits_BK.float(), {name: feature.float() for name, feature in features.items()}
 
     def _weights(self, params: Weights) -> dict[str, Tensor]:
         return {name: params[name] for name in self.anatomy.weights}

@@ -5,25 +5,19 @@ in place. Nothing here knows what an agent does, and no agent knows that it is o
 """
 
 import dataclasses
-import functools
-import logging
-import os
-import shutil
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vmap
 
 from continual import metrics, random
 from continual.datasets.dataset import Dataset
 from continual.envs.environment import Environment, Task, images
 from continual.learner import Learner
+from continual.stepping import Capture, Stepper
 from continual.tree import Tree, leaves, transform
-
-log = logging.getLogger(__name__)
 
 _Leaves: TypeAlias = dict[tuple[str, ...], Tensor]
 _Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor], Tree]
@@ -33,15 +27,14 @@ _Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor], Tree]
 _WORKING_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 # Features and gradients are measured on up to this many examples (the paper's measure).
 _MEASURED_EXAMPLES = 1000
-# Parameters of a population for one CPU core (measured where a core has 1 MB of L2 and shares 32 MB of L3).
-_CACHED_PARAMETER_BYTES = 3 * 2**20
 
 
 class Population:
     """Replicas that share a structure and differ in seed and numbers, on one device.
 
     `seeds` [R] and `numbers` ({"agent": {name: values [R]}, "optimizer": ...}) say who they are.
-    `task` and `step_in_task` tell where all of them stand.
+    `task` and `step_in_task` tell where all of them stand. `compiled` and `capture` say how steps are
+    repeated (`continual.stepping`).
     """
 
     def __init__(
@@ -54,6 +47,7 @@ class Population:
         device: torch.device,
         compiled: bool,
         chunk_steps: int,
+        capture: Capture | None = None,
     ) -> None:
         self.device = device
         self.learner = dataclasses.replace(learner, network=learner.network.to(device))
@@ -86,7 +80,8 @@ class Population:
         # Which batch of the chunk is next, and how many steps were done in all: advanced on the device.
         self._cursor = torch.zeros((), dtype=torch.int64, device=device)
         self._step = torch.zeros((), dtype=torch.int64, device=device)
-        self._advance = self._compile_and_advance if compiled else self._advance_eagerly
+        self._compiled, self._capture = compiled, capture
+        self._stepper: Stepper | None = None
 
     def start_task(self, task: int) -> None:
         """Lay out a task's data for every replica and start its online sums at zero."""
@@ -99,7 +94,8 @@ class Population:
         fresh = self._draw_task(task)
         if self._task is None:
             self._task = cast(Task, transform(torch.clone, fresh))
-        else:  # in place, so that the compiled step keeps its buffers
+            self._stepper = self._make_stepper(self._task)
+        else:  # in place, as the step always reads the same tensors
             tensors = dict(leaves(fresh))
             for path, buffer in leaves(self._task):
                 buffer.copy_(tensors[path])
@@ -108,21 +104,19 @@ class Population:
 
     def advance(self, steps: int) -> None:
         """Do `steps` steps of the current task, at most `chunk_steps`; nothing is read back."""
-        task = self._current_task()
+        if self._stepper is None:
+            raise RuntimeError("no task has been started")
         self._lay_out_batches(steps)
         with torch.no_grad():
-            for _ in range(steps):
-                self._advance(
-                    self.state,
-                    self._numbers,
-                    self._keys,
-                    task,
-                    self._places,
-                    self._cursor,
-                    self._step,
-                    self.environment.dataset.x_train,
-                )
+            self._stepper.run(steps)
         self.step_in_task += steps
+
+    def release(self) -> None:
+        """Let go of the device's memory at once; the population cannot be used any more."""
+        if self._stepper is not None:
+            self._stepper.release()
+        self._stepper = self._task = self._shuffled = None
+        self.state.clear()
 
     def online_accuracy(self) -> list[float]:
         """The mean accuracy over the current task's steps so far, by replica (synchronises)."""
@@ -235,19 +229,20 @@ class Population:
         task: Task = draw(self._drawn, self._env_keys)
         return task
 
-    def _compile_and_advance(self, *inputs: Any) -> None:
-        """The first step: compile, or say why that failed and go on without."""
-        compiled = _compiled(self._advance_eagerly)
-        try:
-            compiled(*inputs)
-            self._advance = compiled
-        except Exception as error:  # the compiler's own errors have no common class
-            reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-            log.warning("compiling failed (%s): steps run uncompiled, several times slower.", reason[0])
-            self._advance = self._advance_eagerly
-            self._advance(*inputs)
+    def _make_stepper(self, task: Task) -> Stepper:
+        inputs = (
+            self.state,
+            self._numbers,
+            self._keys,
+            task,
+            self._places,
+            self._cursor,
+            self._step,
+            self.environment.dataset.x_train,
+        )
+        return Stepper(self._advance, inputs, compiled=self._compiled, capture=self._capture)
 
-    def _advance_eagerly(
+    def _advance(
         self,
         state: Tree,
         numbers: Tree,
@@ -301,71 +296,6 @@ class Population:
 
 def _accuracy(logits_BK: Tensor, y_B: Tensor) -> Tensor:
     return (logits_BK.argmax(-1) == y_B).to(torch.float64).mean()
-
-
-def fastest_size(network: nn.Module, device: torch.device) -> int:
-    """How many replicas of this network a population should have, as measured (scripts/benchmark.py).
-
-    On a CPU, as many as leave parameters, initial values and gradients in the cache: 8 of the paper's MLP;
-    with convolutions, whose maps fill the cache sooner, 2. On a GPU, as many as fit in half of the free
-    memory, counting ten copies of the parameters each, and at most 1024.
-    """
-    bytes_each = sum(p.numel() * p.element_size() for p in network.parameters())
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return max(1, min(1024, free // 2 // (10 * bytes_each)))
-    most = 2 if any(isinstance(m, nn.Conv2d) for m in network.modules()) else 64
-    return max(1, min(most, _CACHED_PARAMETER_BYTES // bytes_each))
-
-
-def compiler_problem(device: torch.device) -> str | None:
-    """Why nothing can be compiled for this device here, in a few words, or None if it can."""
-    if device.type == "cuda":
-        try:
-            import triton  # noqa: F401
-        except ImportError:
-            return "Triton is not installed"
-        return None
-    compiler = os.environ.get("CXX", "g++")
-    return None if shutil.which(compiler) else f"there is no C++ compiler '{compiler}'"
-
-
-def _compiled(method: Callable[..., None]) -> Callable[..., None]:
-    """torch.compile of one population's step, called past torch.compile's own checks.
-
-    The inputs are always the same tensors and every result is written into them, so after the first call what
-    the compiler made is called again with the tensors it was given then. With one replica, finding the
-    compiled code and checking its guards would take a fifth of the step. A code object of its own keeps
-    populations apart: torch.compile finds compiled code by code object.
-    """
-    owner, function = method.__self__, method.__func__  # type: ignore[attr-defined]
-    fresh = types.FunctionType(
-        function.__code__.replace(),
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    again: list[Callable[[], object]] = []
-
-    def backend(graph: torch.fx.GraphModule, example_inputs: list[Tensor]) -> Callable[..., Any]:
-        made = torch._dynamo.lookup_backend("inductor")(graph, example_inputs)
-
-        def first(*tensors: Tensor) -> Any:
-            again.append(functools.partial(made, *tensors))
-            return made(*tensors)
-
-        return first
-
-    compiled = torch.compile(types.MethodType(fresh, owner), fullgraph=True, dynamic=False, backend=backend)
-
-    def step(*inputs: Any) -> None:
-        if again:
-            again[0]()
-        else:
-            compiled(*inputs)
-
-    return step
 
 
 def _on_device(dataset: Dataset, device: torch.device) -> Dataset:

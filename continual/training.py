@@ -9,20 +9,21 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 
-from continual.config import MetricsConfig, Replica, check_config, device
+from continual.config import MetricsConfig, Precision, Replica, check_config, check_here, device
 from continual.datasets.dataset import Dataset
 from continual.envs.environment import Environment
 from continual.errors import ConfigError, UserError
 from continual.learner import Learner
 from continual.networks.network import check_forward
-from continual.population import Population, compiler_problem
+from continual.population import Population
 from continual.schema import locate, number_fields
+from continual.stepping import CudaGraphs, compiler_problem
 from continual.tracking.lock import lock_all
 from continual.tracking.progress import Snapshot
 from continual.tracking.recorder import Recorder
@@ -58,12 +59,56 @@ def train(
 
     Goes on from the replicas' checkpoints where there are any. `report` hears about once a second how far
     the population is; when `should_stop` says so, checkpoints are written and `Interrupted` is raised.
+    A population that does not fit into the device's memory is trained as two halves, one after the other.
     Raises UserError before anything is written if the config or its data will not do, or if another
     process trains one of the runs.
     """
+    check_here(replicas[0].config)
     learner, environment = prepare(replicas[0].config)
-    with lock_all((replica.folder for replica in replicas), _SECONDS_FOR_ANOTHER):
-        return _train(replicas, learner, environment, report, should_stop)
+    try:
+        with lock_all((replica.folder for replica in replicas), _SECONDS_FOR_ANOTHER):
+            return _train(replicas, learner, environment, report, should_stop)
+    except torch.OutOfMemoryError as error:
+        if len(replicas) == 1:
+            raise UserError(
+                "one run alone does not fit into the GPU's memory; use a smaller network or batch, "
+                f"or device=cpu ({str(error).splitlines()[0]})"
+            ) from error
+    # Past the handler: the error held on to all that lay on the device.
+    return _train_halves(replicas, report, should_stop)
+
+
+def _train_halves(
+    replicas: Sequence[Replica], report: Callable[[Snapshot], None], should_stop: Callable[[], bool]
+) -> list[Outcome]:
+    """Train the first half of a population and then the second; reported as one."""
+    torch.cuda.empty_cache()
+    middle = (len(replicas) + 1) // 2
+    log.warning(
+        "%d replicas do not fit into the GPU's memory: training %d and then %d; engine.max_replicas=%d "
+        "starts like that.",
+        len(replicas),
+        middle,
+        len(replicas) - middle,
+        middle,
+    )
+    outcomes: list[Outcome] = []
+    for half in (replicas[:middle], replicas[middle:]):
+        done = len(outcomes) / len(replicas)
+        share = len(half) / len(replicas)
+
+        def report_part(snapshot: Snapshot, done: float = done, share: float = share) -> None:
+            report(
+                replace(
+                    snapshot,
+                    replicas=len(replicas),
+                    tasks_done=int(done * snapshot.num_tasks + share * snapshot.tasks_done),
+                    steps_done=round(done * snapshot.num_steps + share * snapshot.steps_done),
+                )
+            )
+
+        outcomes += train(half, report_part, should_stop)
+    return outcomes
 
 
 def _train(
@@ -81,11 +126,17 @@ def _train(
         _run_tasks(population, recorders, MetricsConfig(**config["metrics"]), pause)
     except Interrupted:
         raise
+    except torch.OutOfMemoryError:
+        for recorder in recorders:
+            recorder.leave()
+        raise
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else traceback.format_exc()
         for recorder in recorders:
             recorder.fail(reason)
         raise
+    finally:
+        population.release()
     return [Outcome(r.status, r.total_average_online_accuracy) for r in recorders]
 
 
@@ -275,28 +326,61 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
         input_shape=dataset.input_shape,
         num_classes=environment.num_classes,
     )
-    learner = Learner.of(network, agent, optimizer)
-    check_forward(network, dataset.input_shape, environment.num_classes)
+    dtype = torch.bfloat16 if config["engine"]["precision"] == "bf16" else torch.float32
+    learner = Learner.of(network, agent, optimizer, dtype)
+    check_forward(learner.network, dataset.input_shape, environment.num_classes)
     return learner, environment
 
 
-def _population(replicas: Sequence[Replica], learner: Learner, environment: Environment) -> Population:
+def _population(
+    replicas: Sequence[Replica],
+    learner: Learner,
+    environment: Environment,
+    compiled: bool | None = None,
+) -> Population:
+    """The population of these replicas, compiled or not, or as the config says."""
     config = replicas[0].config
     engine = config["engine"]
     torch.set_num_threads(engine["threads"])
     # Weights that decay towards zero pass through denormal numbers, on which a CPU is 100x slower.
     torch.set_flush_denormal(True)
     where = device(config["device"])
+    _round_products(engine["precision"])
     steps = environment.num_tasks * environment.steps_per_task
+    captures = engine["cuda_graph"] is True or (engine["cuda_graph"] == "auto" and where.type == "cuda")
     return Population(
         learner,
         environment,
         [replica.config["seed"] for replica in replicas],
         {part: _numbers(replicas, part) for part in ("agent", "optimizer")},
         device=where,
-        compiled=_compiles(engine["compile"], steps, where),
+        compiled=_compiles(engine["compile"], steps, where) if compiled is None else compiled,
         chunk_steps=engine["chunk_steps"],
+        capture=CudaGraphs() if captures else None,
     )
+
+
+def _round_products(precision: Precision) -> None:
+    """Let a GPU's products of float32 matrices and convolutions have 10 bits after the point, or all 23."""
+    tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    cudnn: Any = torch.backends.cudnn
+    for operation in (cudnn.conv, cudnn.rnn):
+        operation.fp32_precision = "tf32" if tf32 else "ieee"
+
+
+def peak_memory(replicas: Sequence[Replica], where: torch.device) -> int:
+    """The bytes on a GPU that these replicas need for a step, uncompiled, as one population."""
+    learner, environment = prepare(replicas[0].config)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated(where)
+    torch.cuda.reset_peak_memory_stats(where)
+    population = _population(replicas, learner, environment, compiled=False)
+    population.start_task(0)
+    population.advance(1)
+    peak = torch.cuda.max_memory_allocated(where) - before
+    population.release()
+    return peak
 
 
 def _numbers(replicas: Sequence[Replica], part: str) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""Make a table and a figure from folders of runs: python scripts/report.py FOLDER..."""
+"""Make tables, figures and a page of them from folders of runs: python scripts/report.py FOLDER..."""
 
 import sys
 

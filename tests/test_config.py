@@ -12,6 +12,7 @@ from continual.config import (
     MetricsConfig,
     WandbConfig,
     check_config,
+    check_here,
     config_hash,
     device,
     differing_keys,
@@ -41,6 +42,7 @@ def changed(config: dict[str, Any], override: str) -> dict[str, Any]:
         "device=cuda",
         "data_dir=elsewhere",
         "engine.compile=true",
+        "engine.cuda_graph=false",
         "engine.max_replicas=3",
         "engine.chunk_steps=7",
         "engine.checkpoint_minutes=0",
@@ -71,6 +73,7 @@ def test_what_does_not_decide_results(override: str) -> None:
         "env.num_tasks=3",
         "env.dataset._target_=continual.datasets.mnist.fashion_mnist",
         "metrics.forgetting=true",
+        "engine.precision=bf16",
     ],
 )
 def test_what_decides_results(override: str) -> None:
@@ -114,6 +117,7 @@ STRUCTURE = [
     ("env.labels=permuted", False),
     ("env/dataset=mnist", False),
     ("engine.compile=true", False),
+    ("engine.precision=bf16", False),
     ("metrics.gradients=true", False),
 ]
 
@@ -186,3 +190,21 @@ def test_configs_that_cannot_be_run(compose: Compose, override: str, wanted: str
     with pytest.raises(ConfigError) as error:
         check_config(changed(config, override))
     assert str(error.value) == wanted
+
+
+@pytest.mark.parametrize(("key", "value"), [("cuda_graph", True), ("precision", "tf32")])
+def test_what_needs_a_gpu(key: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny.compose("device=auto")
+    config["engine"][key] = value
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_here(config)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=rf"engine\.{key}: \w+ needs a GPU"):
+        check_here(config)
+
+
+def test_runs_of_the_time_before_precision_was_a_choice_were_in_float32() -> None:
+    config = tiny.compose()
+    before = {**config, "engine": {k: v for k, v in config["engine"].items() if k != "precision"}}
+    assert config_hash(before) == config_hash(config)

@@ -1,14 +1,9 @@
-import logging
-
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from continual import population, random
 from continual.envs.permuted import PermutedImages
-from continual.networks.mlp import MLP
-from continual.population import compiler_problem, fastest_size
 from tests import tiny
 
 
@@ -141,35 +136,3 @@ def test_replicas_measured_in_groups_give_the_same_measures(configs, monkeypatch
     monkeypatch.setattr(population, "_WORKING_BYTES", {"cpu": 1})
     for name, values in trained.measure().items():
         assert torch.equal(values, together[name]), name
-
-
-def test_a_failing_compiler_is_named_and_done_without(configs, monkeypatch, caplog):
-    def broken(method):
-        def compiled(*inputs):
-            raise RuntimeError("the compiler says no\nand much more")
-
-        return compiled
-
-    monkeypatch.setattr(population, "_compiled", broken)
-    with caplog.at_level(logging.WARNING):
-        trained = run(tiny.population(configs, compiled=True))
-    assert [record.message for record in caplog.records] == [
-        "compiling failed (the compiler says no): steps run uncompiled, several times slower."
-    ]
-    tiny.assert_equal(trained.replica_state(0), run(tiny.population(configs)).replica_state(0))
-
-
-def test_a_missing_compiler_is_known_beforehand(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert compiler_problem(torch.device("cpu")) == "there is no C++ compiler 'no-such-compiler'"
-    monkeypatch.setenv("CXX", "sh")
-    assert compiler_problem(torch.device("cpu")) is None
-
-
-def test_the_fastest_size_falls_with_the_size_of_the_network():
-    cpu = torch.device("cpu")
-    sizes = [fastest_size(MLP((1, 28, 28), 10, hidden_size=width), cpu) for width in (10, 100, 400, 4000)]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[1] == 8, "as measured"
-    assert sizes[-1] == 1
-    assert fastest_size(nn.Sequential(nn.Conv2d(3, 4, 5)), cpu) == 2

@@ -5,17 +5,22 @@ import math
 import os
 import platform
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from torch.func import functional_call
+from torch.nn import functional as F
 
 import continual
-from continual import training
+from continual import random, training
 from continual.agents.agent import Agent
 from continual.config import config_hash
-from continual.errors import ConfigError
+from continual.errors import ConfigError, UserError
 from continual.metrics import TASK_MEASURES
+from continual.networks import initialization
+from continual.population import Population
 from continual.training import Outcome
 from tests import tiny
 
@@ -353,3 +358,82 @@ def test_a_kill_after_a_damaged_checkpoint_loses_no_more(tmp_path, compose, capl
         (run,) = tiny.train([config], tmp_path)
     assert "going on from task 0, step 7" in caplog.text
     assert run.tasks == whole.tasks
+
+
+@pytest.mark.parametrize("after", [0, 1, 5], ids=["first step", "second chunk", "with checkpoints"])
+def test_a_population_that_does_not_fit_is_halved_and_nothing_is_lost(
+    tmp_path, compose, monkeypatch, caplog, after
+):
+    config = compose("engine.chunk_steps=7", "engine.checkpoint_minutes=0", "wandb.mode=offline")
+    configs = [tiny.vary(config, r % 4) | {"seed": r} for r in range(5)]
+    undisturbed = tiny.train(configs, tmp_path / "undisturbed")
+
+    advance, chunks, reports = Population.advance, itertools.count(), []
+
+    def until_memory_is_full(population, steps):
+        if population.size > 2 and next(chunks) >= after:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 1.00 GiB\nand more")
+        advance(population, steps)
+
+    monkeypatch.setattr(Population, "advance", until_memory_is_full)
+    clock = SimpleNamespace(monotonic=map(float, itertools.count()).__next__)
+    monkeypatch.setattr(training, "time", clock)  # so that every pause reports
+    halved = tiny.replicas(configs, tmp_path / "halved")
+    with caplog.at_level(logging.WARNING):
+        outcomes = training.train(halved, reports.append)
+
+    messages = [record.message for record in caplog.records if record.name.startswith("continual")]
+    assert [m.split(" do not fit")[0] for m in messages] == ["5 replicas", "3 replicas"]
+    assert "training 3 and then 2; engine.max_replicas=3" in messages[0]
+    for run, other, outcome in zip(undisturbed, halved, outcomes, strict=True):
+        folder = tiny.Finished(other.folder)
+        assert folder.tasks == run.tasks
+        tiny.assert_equal(folder.state, run.state)
+        assert outcome.total_average_online_accuracy == folder.summary["total_average_online_accuracy"]
+        assert len(list(other.folder.glob("wandb/offline-run-*/*.wandb"))) >= 1
+    assert {snapshot.replicas for snapshot in reports} == {5}
+    last = reports[-1]
+    assert (last.steps_done, last.tasks_done) == (last.num_steps, last.num_tasks)
+
+
+def test_a_single_run_that_does_not_fit_is_a_clear_error(tmp_path, compose, monkeypatch):
+    def full(population, steps):
+        raise torch.OutOfMemoryError("out of memory. Tried to allocate 1.00 GiB")
+
+    monkeypatch.setattr(Population, "advance", full)
+    with pytest.raises(UserError, match=r"one run alone does not fit .*smaller network.*Tried to allocate"):
+        tiny.train([compose()], tmp_path)
+
+
+def test_bf16_runs_the_network_in_bfloat16_and_keeps_weights_in_float32(tmp_path, compose):
+    config = compose("agent=l2_init", "env.steps_per_task=10", "env.num_tasks=1", "engine.precision=bf16")
+    (run,) = tiny.train([config], tmp_path)
+    learner, environment = training.prepare(config)
+    assert {p.dtype for p in learner.network.parameters()} == {torch.bfloat16}
+    assert {v.dtype for name, v in run.state.items() if name.startswith("params/")} == {torch.float32}
+
+    # The same by hand: bfloat16 weights and images into the network, all else in float32.
+    key = random.key(config["seed"])
+    env_key = random.stream(key, "environment")
+    task = environment.task(environment.draw_stream(env_key), env_key, 0)
+    params = initialization.draw(learner.anatomy.distributions, random.stream(key, "weights"))
+    initial = {name: param.clone() for name, param in params.items()}
+    network, adam = learner.network, {name: param.clone().requires_grad_() for name, param in params.items()}
+    optimizer = torch.optim.Adam(adam.values(), lr=config["optimizer"]["lr"])
+    x_NCHW = environment.dataset.x_train.float() * environment.dataset.scale[0] + environment.dataset.shift[0]
+    batches = [batch for epoch in range(2) for batch in environment.shuffle(env_key, 0, epoch)][:10]
+    for batch in batches:
+        x = x_NCHW[task["rows"][batch]].bfloat16()
+        logits, _ = functional_call(network, {n: p.bfloat16() for n, p in adam.items()}, (x,))
+        loss = F.cross_entropy(logits.float(), task["labels"][batch])
+        penalty = sum(((p - initial[n]) ** 2).sum() for n, p in adam.items())
+        optimizer.zero_grad()
+        (loss + config["agent"]["l2_weight"] / 2 * penalty).backward()
+        optimizer.step()
+    by_hand = {f"params/{name}": param.detach() for name, param in adam.items()}
+    tiny.assert_close({name: run.state[name] for name in by_hand}, by_hand, relative=2e-3)
+
+    # And that is not what float32 gives.
+    config["engine"]["precision"] = "float32"
+    (exact,) = tiny.train([config], tmp_path / "float32")
+    assert any((exact.state[n] - by_hand[n]).abs().max() > 1e-3 * by_hand[n].abs().max() for n in by_hand)

@@ -22,6 +22,7 @@ from continual.datasets.dataset import Dataset
 from continual.learner import Learner
 from continual.population import Population
 from continual.schema import locate, number_fields
+from continual.stepping import Capture
 from continual.sweep.best import register_best
 from continual.sweep.entry import config_folder
 from continual.sweep.resolvers import register_resolvers
@@ -166,7 +167,10 @@ def train(
 
 
 def population(
-    configs: Sequence[dict[str, Any]], learner: Learner | None = None, compiled: bool = False
+    configs: Sequence[dict[str, Any]],
+    learner: Learner | None = None,
+    compiled: bool = False,
+    capture: Capture | None = None,
 ) -> Population:
     """The population that `train` would make of these configs."""
     config = configs[0]
@@ -187,6 +191,7 @@ def population(
         device=torch.device("cpu"),
         compiled=compiled,
         chunk_steps=config["engine"]["chunk_steps"],
+        capture=capture,
     )
 
 

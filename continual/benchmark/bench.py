@@ -17,10 +17,10 @@ from continual.benchmark.results import Speed
 from continual.config import Replica
 from continual.datasets.mnist import mnist
 from continual.errors import DataError
-from continual.population import fastest_size
 from continual.sweep import jobs
 from continual.sweep.entry import config_folder
 from continual.sweep.packing import pack
+from continual.sweep.population_size import population_size
 
 # Long enough that no task ends while it is timed.
 _ONE_LONG_TASK = "env.steps_per_task=1000000"
@@ -82,8 +82,7 @@ class Bench:
 
     def fastest_size(self, problem: Problem, *overrides: str) -> int:
         """The size that the launcher would give to populations of this problem."""
-        learner, _ = training.prepare(self.compose(problem, *overrides)[0].config)
-        return fastest_size(learner.network, self.device)
+        return population_size(self.compose(problem, *overrides)[0])
 
     def speed(
         self,
@@ -107,7 +106,7 @@ class Bench:
     def parameter_bytes(self, problem: Problem, *overrides: str) -> int:
         """The size of one network's parameters."""
         learner, _ = training.prepare(self.compose(problem, *overrides)[0].config)
-        return sum(p.numel() * p.element_size() for p in learner.network.parameters())
+        return sum(4 * p.numel() for p in learner.network.parameters())
 
 
 def make_bench(

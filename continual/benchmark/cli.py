@@ -16,7 +16,7 @@ from continual.benchmark.results import Report, Row
 from continual.benchmark.sections import SECTIONS
 from continual.config import device
 from continual.errors import ConfigError, UserError
-from continual.population import compiler_problem
+from continual.stepping import compiler_problem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

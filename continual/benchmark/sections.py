@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from continual.benchmark import footprint
+from continual.benchmark import convolutions, footprint
 from continual.benchmark.bench import Bench, Problem, cores
 from continual.benchmark.results import Amount, Row
 from continual.sweep.entry import config_folder
@@ -79,15 +79,19 @@ def agents(bench: Bench) -> Iterator[Row]:
     """Every agent of conf/agent on the main job, beside `base`."""
     names = [name for name in _options("agent") if name != "base"]
     for replicas in (1,) if bench.quick else bench.sizes((1, 8), _GPU_SIZES):
-        with bench.population(bench.mnist, "agent=base", "optimizer=sgd", replicas=replicas) as base:
-            with bench.plain(bench.mnist, "agent=base", "optimizer=sgd") as plain:
-                yield bench.speed("agents", "base", base, replicas, "plain loop", plain)
+        with (
+            bench.population(bench.mnist, "agent=base", "optimizer=sgd", replicas=replicas) as base,
+            bench.plain(bench.mnist, "agent=base", "optimizer=sgd") as plain,
+        ):
+            yield bench.speed("agents", "base", base, replicas, "plain loop", plain)
             for name in names[:1] if bench.quick else names:
                 with bench.population(
                     bench.mnist, f"agent={name}", "optimizer=sgd", replicas=replicas
                 ) as population:
                     least = 0.5 if name in _RESETTING else None
                     yield bench.speed("agents", name, population, replicas, "base", base, least)
+                    if bench.device.type == "cuda":
+                        yield bench.speed("agents", name, population, replicas, "plain loop, base", plain)
 
 
 def networks(bench: Bench) -> Iterator[Row]:
@@ -112,6 +116,46 @@ def networks(bench: Bench) -> Iterator[Row]:
                         least,
                         parameter_bytes=size,
                     )
+
+
+def graphs(bench: Bench) -> Iterator[Row]:
+    """What CUDA graphs and compiling add to each other, on a GPU."""
+    if bench.device.type != "cuda":
+        return
+    chosen = (_L2_INIT, "optimizer=sgd")
+    for replicas in bench.sizes((), (1, 256)):
+        with bench.population(bench.mnist, *chosen, replicas=replicas) as both:
+            for what, *without in (
+                ("no graph", "engine.cuda_graph=false"),
+                ("uncompiled", "engine.compile=false"),
+                ("neither", "engine.cuda_graph=false", "engine.compile=false"),
+            ):
+                with bench.population(bench.mnist, *chosen, *without, replicas=replicas) as population:
+                    yield bench.speed("graphs", what, population, replicas, "graph and compiled", both)
+
+
+def precisions(bench: Bench) -> Iterator[Row]:
+    """What less precise arithmetic gains, on a GPU."""
+    if bench.device.type != "cuda":
+        return
+    conv = Problem("convnet", (*bench.photographs.overrides, "network=convnet"))
+    for problem, replicas in ((bench.mnist, 256), (conv, 64)):
+        chosen = (_L2_INIT, "optimizer=sgd")
+        with bench.population(problem, *chosen, replicas=replicas) as exact:
+            for precision in ("tf32", "bf16"):
+                rounded = (*chosen, f"engine.precision={precision}")
+                with bench.population(problem, *rounded, replicas=replicas) as population:
+                    what = f"{problem.name}, {precision}"
+                    yield bench.speed("precisions", what, population, replicas, "float32", exact)
+
+
+def ways_to_convolve(bench: Bench) -> Iterator[Row]:
+    """Ways to convolve with many replicas' weights, forwards and backwards."""
+    repeats = 1 if bench.quick else 20
+    for replicas in (2,) if bench.quick else bench.sizes((1, 4), (8, 64, 256)):
+        for name, way in convolutions.WAYS.items():
+            taken = footprint.in_own_process(convolutions.milliseconds, way, replicas, bench.device, repeats)
+            yield Amount("convolutions", f"{name}, R = {replicas}", taken, "ms")
 
 
 def tasks(bench: Bench) -> Iterator[Row]:
@@ -154,6 +198,9 @@ SECTIONS: dict[str, tuple[str, Section]] = {
     "sizes": ("Population sizes, one process", sizes),
     "agents": ("Agents: Permuted MNIST, MLP, batch 16, SGD", agents),
     "networks": ("Networks: l2_init, SGD; batch 16 (mlp) or 32", networks),
+    "graphs": ("CUDA graphs: Permuted MNIST, MLP, l2_init, SGD", graphs),
+    "precisions": ("Precision: l2_init, SGD", precisions),
+    "convolutions": ("Convolutions of convnet, forwards and backwards, batch 32", ways_to_convolve),
     "tasks": ("Tasks: Permuted MNIST, MLP, besides the steps", tasks),
     "start": ("Start: a whole process that trains one step", start),
     "memory": ("Memory: Permuted MNIST, MLP, l2_init", memory),

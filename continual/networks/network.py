@@ -60,10 +60,14 @@ class Network(nn.Module):
 
 
 def check_forward(network: nn.Module, input_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Run a network on two blank images, as one of many replicas; ConfigError if its forward will not do."""
+    """Run a network on two blank images, as one of many replicas; ConfigError if its forward will not do.
+
+    The images are of the parameters' type.
+    """
     name = type(network).__name__
     params = {key: value.detach()[None] for key, value in network.named_parameters()}
-    images = torch.zeros(1, 2, *input_shape)
+    dtype = next((value.dtype for value in params.values()), torch.float32)
+    images = torch.zeros(1, 2, *input_shape, dtype=dtype)
 
     def forward(params: Mapping[str, Tensor], x_BCHW: Tensor) -> Tensor:
         _check_output(

@@ -2,19 +2,26 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
+from hydra.plugins.plugin import Plugin
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from continual import schema, training
-from continual.sweep import jobs
+from continual.config import Config, check_here
+from continual.errors import ConfigError
+from continual.sweep import jobs, optuna
+from continual.sweep.grid import GridSweeper
+from continual.sweep.launcher import SweepLauncher
 from continual.sweep.messages import one_sentence
 from continual.tracking.lock import hold
 
@@ -32,28 +39,56 @@ class CheckBeforeRun(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _ending_the_process():
             jobs.check_writable(Path(config.hydra.sweep.dir))
-            _check_launcher(config.hydra.launcher)
+            _check_plugins(config)
             loader = GlobalHydra.instance().config_loader()
-            jobs.of_sweep(loader, config).check(_foreseeable_jobs(config), first_number=0)
+            trainable = _launchers_check(config.hydra.launcher)
+            jobs.of_sweep(loader, config).check(_foreseeable_jobs(config, loader), 0, trainable)
             hold(Path(config.hydra.sweep.dir))
 
 
-def _check_launcher(node: DictConfig) -> None:
-    if str(node.get("_target_")).startswith("continual."):
-        arguments = OmegaConf.to_container(node, resolve=True)
-        assert isinstance(arguments, dict)
-        schema.check({str(name): value for name, value in arguments.items()}, "hydra.launcher")
+def _check_plugins(config: DictConfig) -> None:
+    """The launcher and the sweeper, as far as they are ours, and whether they go together."""
+    for name in ("launcher", "sweeper"):
+        node = OmegaConf.to_container(config.hydra[name], resolve=True)
+        assert isinstance(node, dict)
+        if str(node.get("_target_")).startswith("continual."):
+            schema.check({str(key): value for key, value in node.items()}, f"hydra.{name}")
+    if config.hydra.launcher.get("detach") and not _is_grid(config.hydra.sweeper):
+        raise ConfigError(
+            "hydra.launcher.detach: a search needs the results of its trials to go on; leave it false with "
+            f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']}."
+        )
 
 
-def _foreseeable_jobs(sweep: DictConfig) -> list[list[str]]:
-    """The overrides of the sweep's jobs: a grid's are known; other sweepers go by results."""
+def _launchers_check(node: DictConfig) -> Callable[[Config], None]:
+    """What says whether a run can be trained where this launcher trains: other people's do so here."""
+    if not str(node.get("_target_")).startswith("continual."):
+        return check_here
+    launcher: SweepLauncher = instantiate(node)
+    return launcher.check
+
+
+def _foreseeable_jobs(sweep: DictConfig, loader: ConfigLoader) -> list[list[str]]:
+    """The overrides of a grid's jobs, or of the edges of a search; other sweepers' are not known before."""
     sweeper = sweep.hydra.sweeper
-    if sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
+    if not _is_grid(sweeper) and not _is(sweeper, optuna.OptunaSweeper):
         return []
-    arguments = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    overrides = OverridesParser.create().parse_overrides([*arguments, *jobs.overrides_of(sweep)])
-    (grid,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    arguments = [*optuna.in_words(sweeper.params or {}), *jobs.overrides_of(sweep)]
+    if _is(sweeper, optuna.OptunaSweeper):
+        optuna.check_installed()
+        search = optuna.Search.of(arguments, loader)
+        return [run for values in search.edges() for run in search.runs(values)]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+    [grid] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     return grid
+
+
+def _is_grid(sweeper: DictConfig) -> bool:
+    return _is(sweeper, GridSweeper) or _is(sweeper, BasicSweeper)
+
+
+def _is(node: DictConfig, plugin: type[Plugin]) -> bool:
+    return bool(node.get("_target_") == f"{plugin.__module__}.{plugin.__name__}")
 
 
 @contextmanager

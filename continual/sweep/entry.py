@@ -17,7 +17,9 @@ from continual import training
 from continual.errors import UserError
 from continual.sweep import jobs
 from continual.sweep.best import register_best
+from continual.sweep.grid import GridSweeper
 from continual.sweep.messages import one_sentence
+from continual.sweep.optuna import OptunaSweeper
 from continual.sweep.packed import PackedLauncher
 from continual.sweep.resolvers import register_resolvers
 from continual.sweep.slurm import SlurmLauncher
@@ -32,7 +34,9 @@ def main() -> None:
     """Parse the command line, compose and check the config, and train; exits with 1 on a user's mistake."""
     # Hydra then raises its errors instead of printing several lines and leaving.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    _register_launchers()
+    # Lines for the log in a folder on a full disk are lost without a traceback each.
+    logging.raiseExceptions = False
+    _register_plugins()
     register_best(config_folder() / "best.yaml")
     register_resolvers()
     if {"-m", "--multirun"} & set(sys.argv):
@@ -117,13 +121,13 @@ def _parsed(argument: str) -> Override | None:
     return override if override.type == OverrideType.CHANGE else None
 
 
-def _register_launchers() -> None:
-    """Make Hydra accept our launchers, which live in this package and not in `hydra_plugins`.
+def _register_plugins() -> None:
+    """Make Hydra accept our launchers and sweepers, which live in this package, not in `hydra_plugins`.
 
     Hydra 1.3 also checks the module's name; 1.4 does not.
     """
-    for launcher in (PackedLauncher, SlurmLauncher):
-        Plugins.instance().register(launcher)
+    for plugin in (PackedLauncher, SlurmLauncher, GridSweeper, OptunaSweeper):
+        Plugins.instance().register(plugin)
     known = getattr(Plugins, "is_in_toplevel_plugins_module", None)
     if known is not None:
         Plugins.is_in_toplevel_plugins_module = staticmethod(  # type: ignore[method-assign,assignment]

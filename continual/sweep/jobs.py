@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from continual import training
-from continual.config import Replica, check_config, config_hash, differing_keys, results_part, structure
+from continual.config import (
+    Config,
+    Replica,
+    check_config,
+    check_here,
+    config_hash,
+    differing_keys,
+    results_part,
+    structure,
+)
 from continual.errors import ConfigError
 from continual.sweep import frozen
 from continual.sweep.composing import Composer, naming
@@ -45,13 +54,22 @@ class SweepJobs:
         self._known: dict[tuple[str, ...], Job] = {}
         self._prepared: set[str] = set()
 
-    def check(self, job_overrides: Iterable[Sequence[str]], first_number: int) -> list[Job]:
+    def check(
+        self,
+        job_overrides: Iterable[Sequence[str]],
+        first_number: int,
+        trainable: Callable[[Config], None],
+    ) -> list[Job]:
         """The jobs with these overrides, after every check; ConfigError names the first that fails one.
 
-        Runs that the sweep's manifest knows get the folders that they have. Data are read last, once all
-        configs and folders have turned out well.
+        `trainable` is the launcher's own check, as `SweepLauncher.check`. Runs that the sweep's manifest
+        knows get the folders that they have. Data are read last, once all configs and folders have turned
+        out well.
         """
         found = [self._job(of, first_number + i) for i, of in enumerate(job_overrides)]
+        for job in found:
+            with naming(job.number, job.overrides):
+                trainable(job.run.config)
         found = self._placed(found)
         for job in found:
             if structure(job.run.config) not in self._prepared:
@@ -101,6 +119,7 @@ def of_sweep(loader: ConfigLoader, sweep: DictConfig) -> SweepJobs:
 def checked(composed: DictConfig, folder: Path, group: str) -> Replica:
     """The run that a composed config with its `hydra` node describes, if its folder will do as well."""
     run = unplaced(composed, folder, group)
+    check_here(run.config)
     check_folder(run)
     return run
 
@@ -109,7 +128,8 @@ def unplaced(composed: DictConfig, folder: Path, group: str) -> Replica:
     """The run that a composed config with its `hydra` node describes; its folder is not looked at."""
     hydra_config = HydraConfig.instance()
     before = hydra_config.cfg
-    hydra_config.set_config(composed)  # what ${hydra:...} stands for
+    # What ${hydra:...} stands for; set_config would make a copy.
+    hydra_config.cfg = composed  # type: ignore[assignment]
     try:
         return replica(composed, composed.hydra.runtime.choices, folder, group)
     finally:
@@ -121,15 +141,16 @@ def replica(composed: DictConfig, choices: Mapping[str, object], folder: Path, g
 
     `choices` are Hydra's (hydra.runtime.choices). ConfigError if the config cannot be run.
     """
-    own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name != "hydra"])
     try:
-        resolved = OmegaConf.to_container(own, resolve=True)
+        config = {str(name): _resolved(composed[name]) for name in composed if name != "hydra"}
     except OmegaConfBaseException as error:
         raise ConfigError(one_sentence(error)) from error
-    assert isinstance(resolved, dict)
-    config = {str(name): node for name, node in resolved.items()}
     check_config(config)
     return Replica(config, folder, frozen.chosen(choices), group)
+
+
+def _resolved(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
 def check_folder(run: Replica) -> None:

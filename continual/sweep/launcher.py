@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from continual import training
-from continual.config import Replica
+from continual.config import Config, Replica, check_here
 from continual.errors import UserError
 from continual.provenance import submitted
 from continual.sweep import frozen, jobs
@@ -37,7 +37,7 @@ class SweepLauncher(Launcher, ABC):
         """Run the jobs, numbered from `initial_job_idx`; each returns its total average online accuracy."""
         sweep = Path(self.config.hydra.sweep.dir)
         of_sweep = jobs.of_sweep(self.hydra_context.config_loader, self.config)
-        found = of_sweep.check(job_overrides, initial_job_idx)
+        found = of_sweep.check(job_overrides, initial_job_idx, self.check)
         hold(sweep)
         manifest = Manifest.read(sweep) or Manifest.begin(sweep)
         manifest.launcher = _plain(self.config.hydra.launcher)
@@ -50,6 +50,10 @@ class SweepLauncher(Launcher, ABC):
                 frozen.write(job.run, job.hydra)
         reasons = self.finish([job.run for job in found], manifest)
         return [self._job_return(job, reasons.get(job.run.folder)) for job in found]
+
+    def check(self, config: Config) -> None:
+        """ConfigError if a run of this config cannot be trained where this launcher trains."""
+        check_here(config)
 
     def finish(self, runs: Sequence[Replica], manifest: Manifest) -> Mapping[Path, str]:
         """Train those of these runs that are not finished; returns why some still are not, by folder."""

@@ -10,12 +10,12 @@ from typing import Literal
 from continual import training
 from continual.config import Replica, device
 from continual.errors import UserError
-from continual.population import fastest_size
 from continual.schema import Count
 from continual.sweep import workers
 from continual.sweep.launcher import SweepLauncher
 from continual.sweep.manifest import Manifest
 from continual.sweep.packing import pack
+from continual.sweep.population_size import population_size
 from continual.sweep.stopping import StopSignals
 from continual.tracking.progress import Progress
 
@@ -46,7 +46,7 @@ class PackedLauncher(SweepLauncher):
         try:
             with Progress(steps) as progress:
                 if how_many > 1:
-                    gpus = _gpus(runs[0])[:how_many]
+                    gpus = _gpus(runs[0])
                     results = workers.run(populations, how_many, progress.update, stop, manifest.code, gpus)
                 else:
                     results = [_train_here(p, i, progress, stop) for i, p in enumerate(populations)]
@@ -65,9 +65,11 @@ class PackedLauncher(SweepLauncher):
 
     def _populations(self, runs: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
         """The populations and how many worker processes to train them in."""
-        places = len(_gpus(runs[0])) or _cores()
+        gpus = _gpus(runs[0])
+        on_a_gpu = device(runs[0].config["device"]).type == "cuda"
+        places = max(1, len(gpus)) if on_a_gpu else _cores()
         wanted = places if self.workers == "auto" else int(self.workers)
-        populations = pack(runs, _largest_population, wanted)
+        populations = pack(runs, population_size, wanted)
         return populations, min(wanted, len(populations))
 
 
@@ -98,14 +100,6 @@ def _train_here(
         return workers.Failure(traceback.format_exc())
 
 
-def _largest_population(run: Replica) -> int:
-    asked = run.config["engine"]["max_replicas"]
-    if asked != "auto":
-        return int(asked)
-    learner, _ = training.prepare(run.config)
-    return fastest_size(learner.network, device(run.config["device"]))
-
-
 def _cores() -> int:
     """How many CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
@@ -114,12 +108,14 @@ def _cores() -> int:
 
 
 def _gpus(run: Replica) -> list[str]:
-    """The GPUs that this run may use, as values of CUDA_VISIBLE_DEVICES; none on a CPU."""
+    """The GPUs to share out among the workers, as values of CUDA_VISIBLE_DEVICES.
+
+    None on a CPU, and none if the run names its GPU: it does so by its place among all that are visible.
+    """
     where = device(run.config["device"])
-    if where.type != "cuda":
+    if where.type != "cuda" or where.index is not None:
         return []
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    return names if where.index is None else [names[where.index]]
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

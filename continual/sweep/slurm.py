@@ -17,20 +17,20 @@ from annotated_types import Ge, Gt
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from continual import training
-from continual.config import Replica
+from continual.config import Config, Replica, check_engine
 from continual.errors import ConfigError, UserError
-from continual.population import fastest_size
 from continual.schema import Count
 from continual.sweep import slurm_queue
 from continual.sweep.launcher import SweepLauncher
 from continual.sweep.manifest import Manifest
 from continual.sweep.packing import pack
+from continual.sweep.population_size import size_in_cache
 from continual.sweep.slurm_job import PopulationJob
 from continual.sweep.stopping import StopSignals
 
 log = logging.getLogger(__name__)
 
-# A population on a GPU whose memory cannot be looked at from here.
+# A population on a GPU whose memory cannot be looked at from here; one that does not fit is cut in halves.
 _REPLICAS_ON_A_GPU = 256
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_BETWEEN_LINES = 60
@@ -89,6 +89,15 @@ class SlurmLauncher(SweepLauncher):
         }
         self._options = {name: value for name, value in options.items() if value is not None}
 
+    def check(self, config: Config) -> None:
+        """See SweepLauncher; the GPUs are those of the jobs, not of the machine that submits them."""
+        if config["device"].startswith("cuda") and not self._gpus:
+            raise ConfigError(
+                f"device: {config['device']} was asked for, but hydra.launcher.gpus is 0; "
+                "give each job a GPU with hydra.launcher.gpus=1, or use device=cpu."
+            )
+        check_engine(config, "cuda" if self._gpus and config["device"] != "cpu" else "cpu")
+
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopSignals) -> dict[Path, str]:
         """Submit what is not in the queue already and, unless detached, wait for all; see SweepLauncher."""
         if shutil.which("sbatch") is None:
@@ -115,10 +124,8 @@ class SlurmLauncher(SweepLauncher):
             return int(asked)
         if self._gpus:
             return _REPLICAS_ON_A_GPU
-        import torch
-
         learner, _ = training.prepare(run.config)
-        return fastest_size(learner.network, torch.device("cpu"))
+        return size_in_cache(learner.network)
 
     def _submit(self, populations: Sequence["_Watched"], manifest: Manifest) -> dict[str, "_Watched"]:
         """Submit these populations as arrays that are no longer than the cluster allows; by job id."""

@@ -51,7 +51,7 @@ class PopulationJob:
             while True:
                 try:
                     self._train(stop)
-                    return
+                    break
                 except training.Interrupted:
                     if stop.came == _MAKE_ROOM:
                         log.info("asked to make room: the checkpoints are written.")
@@ -60,6 +60,9 @@ class PopulationJob:
                     log.info("asked to end: the checkpoints are written.")
                     _wait_to_be_killed(stop)
                     stop.came = None
+
+        # A signal that comes now finds nothing to save; while Python ends, it would make a failure of it.
+        signal.signal(_MAKE_ROOM, signal.SIG_IGN)
 
     def _train(self, stop: StopSignals) -> None:
         waited_until = time.monotonic() + _SECONDS_FOR_ANOTHER

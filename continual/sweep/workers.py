@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -17,6 +18,7 @@ from continual.training import Interrupted, Outcome
 _ATTEMPTS = 2
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_END = 60  # of a chunk of steps and a population's checkpoints
+_SECONDS_TO_LEAVE = 0.3  # for a process that has nothing left to do; nothing is lost where it takes longer
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,14 @@ def run(
 
     An error fails its own population; a worker that dies takes only its population with it, which is tried
     once more and goes on from its checkpoints. When `should_stop` says so, the workers write checkpoints and
-    end, and training.Interrupted is raised. With `gpus`, worker i sees only gpus[i]; `code` is what the runs
-    were submitted with (`continual.provenance`).
+    end, and training.Interrupted is raised. With `gpus`, each worker sees one of them, in turns; `code` is
+    what the runs were submitted with (`continual.provenance`).
     """
     context = multiprocessing.get_context("spawn")
     waiting = list(range(len(populations)))
     attempts = [0] * len(populations)
     results: list[list[Outcome] | Failure | None] = [None] * len(populations)
-    pool = [_Worker(context, gpus[i] if gpus else None, code) for i in range(workers)]
+    pool = [_Worker(context, gpus[i % len(gpus)] if gpus else None, code) for i in range(workers)]
     try:
         while any(result is None for result in results):
             for worker in pool:
@@ -74,8 +76,9 @@ def run(
     finally:
         for worker in pool:
             worker.connection.close()
+        idle_until = time.monotonic() + _SECONDS_TO_LEAVE
         for worker in pool:
-            worker.join()
+            worker.join(idle_until)
     return [result for result in results if result is not None]
 
 
@@ -106,9 +109,10 @@ class _Worker:
         self._start()
         return code
 
-    def join(self) -> None:
-        """Wait until it has ended, after its connection was closed."""
-        self._process.join(timeout=_SECONDS_TO_END if self.busy_with is not None else 0.5)
+    def join(self, idle_until: float) -> None:
+        """Wait until it has ended, after its connection was closed; if it was idle, until this time."""
+        idle_for = max(0.0, idle_until - time.monotonic())
+        self._process.join(timeout=idle_for if self.busy_with is None else _SECONDS_TO_END)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()

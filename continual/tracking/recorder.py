@@ -133,6 +133,11 @@ class Recorder:
         self._end({})
         self._folder.drop_previous_checkpoint()
 
+    def leave(self) -> None:
+        """Another recorder of this run takes over from its last checkpoint, in this process."""
+        if self._wandb:
+            self._wandb.finish({})
+
     def fail(self, reason: str) -> None:
         """The program stopped with an error."""
         self.status = "failed"

@@ -276,6 +276,8 @@ class _Process:
         """Start wandb-core, quietly and with its own log in a folder that ends with the process."""
         import wandb
 
+        # On a full disk, each line of wandb's debug.log would put a traceback on stderr instead.
+        logging.raiseExceptions = False
         with self._lock:
             if self._service_owner == os.getpid():
                 return
@@ -323,8 +325,12 @@ def _check_and_tidy(run_files: Path) -> None:
     if not any(run_files.glob("*.wandb")):
         raise OSError(f"{run_files} has no .wandb file")
     log = run_files / "logs" / "debug-internal.log"
-    if log.exists() and '"level":"ERROR"' in log.read_text(errors="replace"):
-        raise OSError(f"records were lost, see {log}")
+    if log.exists():
+        with open(log, "a+", errors="replace") as file:
+            file.write("\n")  # on a disk that is full, the log cannot tell of it either: this says so
+            file.seek(0)
+            if '"level":"ERROR"' in file.read():
+                raise OSError(f"records were lost, see {log}")
     for name in ("logs", "tmp"):
         shutil.rmtree(run_files / name, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
@@ -210,7 +211,13 @@ def compare(
     return loops
 
 
-def assert_compiles(network: Network, agents: Sequence[Agent], optimizer: Optimizer, steps: int = 40) -> None:
+def assert_compiles(
+    network: Network,
+    agents: Sequence[Agent],
+    optimizer: Optimizer,
+    caplog: pytest.LogCaptureFixture,
+    steps: int = 40,
+) -> None:
     """See that the step is one graph, and that compiled it does the same."""
     environment = RandomLabels(tiny.dataset(shape=IMAGE), 1, steps, BATCH, samples_per_task=60)
     ends = []
@@ -227,8 +234,7 @@ def assert_compiles(network: Network, agents: Sequence[Agent], optimizer: Optimi
         population.start_task(0)
         population.advance(steps)
         ends.append(population.state)
-    # Had the compiler refused, steps would go on uncompiled.
-    assert population._advance != population._advance_eagerly
+    assert "uncompiled" not in caplog.text
     eager, compiled = (dict(leaves(end)) for end in ends)
     for path, leaf in eager.items():
         scale = max(1.0, leaf.abs().max().item())

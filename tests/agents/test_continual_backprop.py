@@ -205,6 +205,6 @@ def test_ranks_like_a_stable_sort() -> None:
 
 
 @pytest.mark.slow
-def test_compiles_to_one_graph() -> None:
+def test_compiles_to_one_graph(caplog: pytest.LogCaptureFixture) -> None:
     agents = [ContinualBackprop(0.1, 0.9, 4), ContinualBackprop(0.3, 0.99, 5)]
-    assert_compiles(NETWORKS["convnet"](), agents, OPTIMIZERS["adam"])
+    assert_compiles(NETWORKS["convnet"](), agents, OPTIMIZERS["adam"], caplog)

@@ -102,3 +102,8 @@ def train(cli: CommandLine, npz: Path) -> CommandLine:
 def everything_in(folder: Path) -> set[str]:
     """The names of all files and folders in and below a folder."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """When each file below the folders of a sweep's jobs was last written."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("[0-9]*/**/*")}

@@ -1,6 +1,8 @@
 """A disk that is full: a clear message, and the last good checkpoint stays."""
 
+import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +11,12 @@ from typing import Any
 import pytest
 
 from continual import training
+from continual.tracking import wandb_run
 from continual.tracking.run_folder import StorageError
 from tests import tiny
+from tests.sweep import slow
+from tests.sweep.subprocesses import TINY, Script, until
+from tests.tracking.test_wandb_run import logged_rows, read_records
 
 
 @pytest.fixture
@@ -55,6 +61,88 @@ def test_it_is_said_and_nothing_is_lost(small_disk: Path, npz: Path, tmp_path: P
     ballast.unlink()
     training.train([run])
     assert (run.folder / "tasks.csv").read_text() == left_alone.tasks
+
+
+def test_with_wandb_it_is_the_same(small_disk: Path, npz: Path, tmp_path: Path) -> None:
+    """From the command line: wandb's own process can neither hold up the end nor spoil what is said."""
+    own = (f"agent._target_={slow.TARGET}", "env.steps_per_task=40")
+    (left_alone,) = tiny.train([tiny.small(npz, *own)], tmp_path / "left_alone")
+    run = small_disk / "run"
+    settings = ("engine.checkpoint_minutes=0", "engine.chunk_steps=5", "network.hidden_size=9")
+    arguments = [
+        *TINY,
+        *own,
+        *settings,
+        f"env.dataset.path={npz}",
+        "wandb.mode=offline",
+        f"hydra.run.dir={run}",
+    ]
+    script = Script("train", *arguments, folder=tmp_path, step_seconds=0.05)
+    until((run / "checkpoint.pt").exists)
+    ballast = _fill(small_disk)
+    assert script.wait(60) == 1
+    said = script.output().splitlines()
+    assert re.match(r"error: .* cannot be written \(No space left on device\); make room and start", said[-1])
+    assert "Traceback" not in script.output()
+    assert "Logging error" not in script.output()
+
+    ballast.unlink()
+    assert "going on from task" in Script("train", *arguments, folder=tmp_path).succeed()
+    assert (run / "tasks.csv").read_text() == left_alone.tasks
+    # The second part has all rows, whatever became of the first.
+    assert {row["task"] for row in logged_rows(read_records(run))} == {0, 1}
+
+
+@pytest.fixture
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W&B has not failed in this process yet, as far as it knows."""
+    monkeypatch.setattr(wandb_run, "_process", wandb_run._Process())
+
+
+@pytest.mark.usefixtures("fresh_process")
+@pytest.mark.parametrize("full", ["from the start", "later", "so that W&B cannot even log it"])
+def test_wandb_alone_has_no_room(
+    small_disk: Path,
+    npz: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    full: str,
+) -> None:
+    """Training goes on as if nothing was, and one warning tells of all runs."""
+    config = tiny.small(npz, "env.num_tasks=30", "env.steps_per_task=2")
+    configs = [config, {**config, "seed": 1}]
+    left_alone = tiny.train(configs, tmp_path / "left_alone")
+
+    configs = [{**one, "wandb": {**one["wandb"], "mode": "offline"}} for one in configs]
+    runs = tiny.replicas(configs, tmp_path / "sweep")
+    for run in runs:
+        run.folder.mkdir(parents=True)
+        (small_disk / run.folder.name).mkdir()
+        (run.folder / "wandb").symlink_to(small_disk / run.folder.name)
+    if full == "from the start":
+        _fill(small_disk)
+    looks = 0
+
+    def look() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 2 and full != "from the start":
+            for log in small_disk.glob("*/*/logs/*.log") if "log" in full else ():
+                with open(log, "a") as file:
+                    file.write(" " * (-log.stat().st_size % 4096))
+            _fill(small_disk)
+        return False
+
+    with caplog.at_level(logging.WARNING, logger=wandb_run.__name__):
+        training.train(runs, should_stop=look)
+    for run, other in zip(runs, left_alone, strict=True):
+        finished = tiny.Finished(run.folder)
+        assert finished.tasks == other.tasks
+        assert finished.summary["status"] == "completed"
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == wandb_run.__name__]
+    assert "W&B run could not be" in warning
+    assert capfd.readouterr() == ("", "")
 
 
 def _fill(folder: Path) -> Path:

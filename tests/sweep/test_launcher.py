@@ -20,7 +20,7 @@ from continual import training
 from continual.errors import UserError
 from continual.sweep import entry
 from continual.sweep.packed import PackedLauncher
-from tests.sweep.conftest import TINY, CommandLine
+from tests.sweep.conftest import TINY, CommandLine, written
 from tests.sweep.faulty import FATAL_STEP, mend
 
 IN_SWEEP = ("hydra.sweep.dir=sweep", "hydra.launcher.workers=1")
@@ -32,11 +32,6 @@ def read_yaml(path: Path) -> Any:
 
 def summary(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "summary.json").read_text()))
-
-
-def written(folder: Path) -> dict[Path, int]:
-    """When each file below the folders of a sweep's jobs was last written."""
-    return {path: path.stat().st_mtime_ns for path in folder.glob("[0-9]*/**/*")}
 
 
 def test_a_grid_of_16_jobs_is_2_populations_of_8(train: CommandLine, workplace: Path) -> None:

@@ -1,5 +1,6 @@
 """On a real SLURM (scripts/slurm-cluster.sh): the same results as here, whatever happens to the jobs."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from continual.sweep import slurm_queue
+from continual.tracking.run_folder import read_summary
+from tests.sweep import slow
 from tests.sweep.subprocesses import Script, ran, sweep_arguments, tables, until
 
 pytestmark = pytest.mark.slurm
@@ -26,19 +29,34 @@ LAUNCHER = (
 )
 
 
-@pytest.fixture(autouse=True)
-def cluster(tmp_path: Path) -> Iterator[None]:
-    """Skips where there is no SLURM, unless it is said that there must be; leaves no job behind."""
+def require_slurm() -> None:
+    """Skip where there is no SLURM, unless it is said that there must be."""
     answers = shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True).returncode == 0
     if not answers:
         if os.environ.get("CONTINUAL_REQUIRE_SLURM"):
             pytest.fail("there is no SLURM here, and CONTINUAL_REQUIRE_SLURM is set")
         pytest.skip("there is no SLURM here; scripts/slurm-cluster.sh up starts one")
-    yield
-    for manifest in tmp_path.glob("*/manifest.json"):
-        jobs = json.loads(manifest.read_text())["submissions"]
+
+
+def leave_no_job(sweep: Path) -> None:
+    """Cancel what is in the queue still."""
+    if (sweep / "manifest.json").exists():
+        jobs = submissions(sweep)
         slurm_queue.cancel(jobs)
-        until(lambda: not jobs.keys() & (slurm_queue.queued() or {}).keys())  # noqa: B023
+        until(lambda: not jobs.keys() & (slurm_queue.queued() or {}).keys())
+
+
+def submissions(sweep: Path) -> dict[str, list[str]]:
+    """The sweep's jobs, each with its runs."""
+    return dict(json.loads((sweep / "manifest.json").read_text())["submissions"])
+
+
+@pytest.fixture(autouse=True)
+def cluster(tmp_path: Path) -> Iterator[None]:
+    """A SLURM, in which no job is left behind."""
+    require_slurm()
+    yield
+    leave_no_job(tmp_path / "sweep")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +68,27 @@ def local(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, byte
     return tables(folder / "sweep", 2 * SEEDS)
 
 
+@pytest.fixture(scope="module")
+def out_of_time(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Script]]:
+    """A sweep of one job that reaches its time limit; it begins with the first test, as it has to wait.
+
+    SLURM looks at its clock every 30 seconds: it signals 20 to 50 seconds after the job's start. Only in its
+    first life is the job slow.
+    """
+    require_slurm()
+    folder = tmp_path_factory.mktemp("out_of_time")
+    arguments = sweep_arguments(npz, folder / "sweep", *LAUNCHER, seeds=2)
+    limits = ("network.hidden_size=9", "hydra.launcher.time_minutes=1")
+    setup = f"hydra.launcher.setup=['[ -z \"$SLURM_RESTART_COUNT\" ] || export {slow.SECONDS}=0']"
+    sbatch = "hydra.launcher.sbatch={comment: plasticity}"
+    script = Script("train", *arguments, *limits, setup, sbatch, folder=folder, step_seconds=1)
+    yield folder / "sweep", script
+    if script.process.poll() is None:
+        script.kill_all()
+    leave_no_job(folder / "sweep")
+
+
+@pytest.mark.usefixtures("out_of_time")
 def test_as_on_this_machine(npz: Path, tmp_path: Path, local: dict[str, bytes]) -> None:
     """Also: arrays are as short as the cluster wants them, and a second process keeps out."""
     sweep = tmp_path / "sweep"
@@ -62,7 +101,7 @@ def test_as_on_this_machine(npz: Path, tmp_path: Path, local: dict[str, bytes]) 
     first.succeed()
     assert tables(sweep, 2 * SEEDS) == local
 
-    jobs = json.loads((sweep / "manifest.json").read_text())["submissions"]
+    jobs = submissions(sweep)
     assert sorted(map(len, jobs.values())) == [6, 6, 6, 6]
     arrays = {job.partition("_")[0] for job in jobs}
     assert len(arrays) == (2 if slurm_queue.longest_array() < 4 else 1)
@@ -72,9 +111,64 @@ def test_as_on_this_machine(npz: Path, tmp_path: Path, local: dict[str, bytes]) 
     assert "to SLURM" not in again
 
 
+def test_a_job_that_cannot_be_submitted(npz: Path, tmp_path: Path) -> None:
+    arguments = sweep_arguments(npz, tmp_path / "sweep", *LAUNCHER, "hydra.launcher.partition=no", seeds=1)
+    script = Script("train", *arguments, folder=tmp_path)
+    assert script.wait() == 1
+    assert "error: SLURM took no job: " in script.output()
+    assert "invalid partition" in script.output()
+    assert "Traceback" not in script.output()
+
+
+def test_a_search(npz: Path, tmp_path: Path) -> None:
+    """Each batch of trials is a job, whose results are waited for."""
+    pytest.importorskip("optuna", reason="Optuna is not installed: bash scripts/setup.sh optuna")
+    sweep = tmp_path / "sweep"
+    how = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
+    space = ("network.hidden_size=9", "+agent.strength=interval(0,1)")
+    arguments = sweep_arguments(npz, sweep, *LAUNCHER, *how, *space, seeds=2)
+    out = Script("train", *arguments, folder=tmp_path).succeed()
+    assert list(submissions(sweep).values()) == [["0", "1", "2", "3"], ["4", "5"]]
+    tables(sweep, 6)
+    totals = [read_summary(sweep / str(run))["total_average_online_accuracy"] for run in range(6)]  # type: ignore[index]
+    best = max((one + other) / 2 for one, other in zip(totals[::2], totals[1::2], strict=True))
+    assert f"the best of 3 trials: {best:.4f} with +agent.strength=" in out
+
+
+def test_a_time_limit(out_of_time: tuple[Path, Script], local: dict[str, bytes]) -> None:
+    """The job is told before its end, writes checkpoints and is queued again; setup and options hold."""
+    sweep, script = out_of_time
+    script.succeed()
+    assert tables(sweep, 2) == {run: local[run] for run in "01"}
+    (job,) = submissions(sweep)
+    shown = ran(["scontrol", "show", "job", job])
+    for what in ("JobState=COMPLETED", "TimeLimit=00:01:00", "Comment=plasticity"):
+        assert what in shown
+    assert re.search(r"Restarts=[1-9]", shown)
+    log = (sweep / "slurm" / f"{job}_0_log.out").read_text()
+    assert "asked to make room: the checkpoints are written" in log
+    assert "going on from task" in log
+
+
+def test_detached(npz: Path, tmp_path: Path, local: dict[str, bytes]) -> None:
+    sweep = tmp_path / "sweep"
+    arguments = sweep_arguments(npz, sweep, *LAUNCHER, "hydra.launcher.detach=true", seeds=SEEDS)
+    out = Script("train", *arguments, folder=tmp_path, step_seconds=0.02).succeed()
+    assert f"sweep.py status|wait|cancel {sweep}" in out
+    assert not list(sweep.glob("*/summary.json"))
+    assert len(submissions(sweep).keys() & (slurm_queue.queued() or {}).keys()) == 4
+
+    status = Script("sweep", "status", str(sweep), folder=tmp_path).succeed()
+    assert re.search(r"24 +(pending|running|not started)", status) or "running" in status
+    Script("sweep", "wait", str(sweep), folder=tmp_path).succeed()
+    assert tables(sweep, 2 * SEEDS) == local
+    assert re.search(r"24 +completed", Script("sweep", "status", str(sweep), folder=tmp_path).succeed())
+
+
 def test_whatever_happens_to_its_jobs(npz: Path, tmp_path: Path, local: dict[str, bytes]) -> None:
     sweep = tmp_path / "sweep"
-    arguments = sweep_arguments(npz, sweep, *LAUNCHER, seeds=SEEDS)
+    # With a look around after every step, which takes a second, nobody waits long for them.
+    arguments = sweep_arguments(npz, sweep, *LAUNCHER, "engine.chunk_steps=1", seeds=SEEDS)
     script = Script("train", *arguments, folder=tmp_path, step_seconds=1)
     until(lambda: len(_running_with_checkpoint(sweep)) == 4, doing="start")
 
@@ -83,9 +177,11 @@ def test_whatever_happens_to_its_jobs(npz: Path, tmp_path: Path, local: dict[str
     ran(["scancel", "--signal=USR2", one])
     ran(["scontrol", "requeue", two])
     os.kill(_process_of(sweep, three), signal.SIGKILL)
-    node, process = slurm_queue.queued()[four].reason, _process_of(sweep, four)  # type: ignore[index]
+    node, daemons = slurm_queue.queued()[four].reason, _daemons_of(four)  # type: ignore[index]
+    assert daemons
     ran(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"])
-    until(lambda: not Path(f"/proc/{process}").exists(), doing="node down")
+    # A node that has one left is drained when it is given the job again.
+    until(lambda: not any(path.exists() for path in daemons), doing="node down")
     ran(["scontrol", "update", f"nodename={node}", "state=resume"])
     until(lambda: three not in (slurm_queue.queued() or {three}), doing="killed")
     until(lambda: len(_running_with_checkpoint(sweep)) == 4, doing="all back")
@@ -107,47 +203,21 @@ def test_whatever_happens_to_its_jobs(npz: Path, tmp_path: Path, local: dict[str
     assert "going on from task" in "".join(path.read_text() for path in sweep.glob("slurm/*.out"))
 
 
-def test_detached(npz: Path, tmp_path: Path, local: dict[str, bytes]) -> None:
-    sweep = tmp_path / "sweep"
-    arguments = sweep_arguments(npz, sweep, *LAUNCHER, "hydra.launcher.detach=true", seeds=SEEDS)
-    out = Script("train", *arguments, folder=tmp_path, step_seconds=0.02).succeed()
-    assert f"sweep.py status|wait|cancel {sweep}" in out
-    assert not list(sweep.glob("*/summary.json"))
-    submissions = json.loads((sweep / "manifest.json").read_text())["submissions"]
-    assert len(submissions.keys() & (slurm_queue.queued() or {}).keys()) == 4
-
-    status = Script("sweep", "status", str(sweep), folder=tmp_path).succeed()
-    assert re.search(r"24 +(pending|running|not started)", status) or "running" in status
-    Script("sweep", "wait", str(sweep), folder=tmp_path).succeed()
-    assert tables(sweep, 2 * SEEDS) == local
-    assert re.search(r"24 +completed", Script("sweep", "status", str(sweep), folder=tmp_path).succeed())
-
-
-def test_a_job_that_cannot_be_submitted(npz: Path, tmp_path: Path) -> None:
-    arguments = sweep_arguments(npz, tmp_path / "sweep", *LAUNCHER, "hydra.launcher.partition=no", seeds=1)
-    script = Script("train", *arguments, folder=tmp_path)
-    assert script.wait() == 1
-    assert "error: SLURM took no job: " in script.output()
-    assert "invalid partition" in script.output()
-    assert "Traceback" not in script.output()
-
-
 def _running(sweep: Path) -> list[str]:
     """The sweep's jobs that are running."""
-    submissions = json.loads((sweep / "manifest.json").read_text())["submissions"]
     queue = slurm_queue.queued() or {}
-    return [job for job in submissions if job in queue and queue[job].state == "RUNNING"]
+    return [job for job in submissions(sweep) if job in queue and queue[job].state == "RUNNING"]
 
 
 def _running_with_checkpoint(sweep: Path) -> list[str]:
     """Those of them that have written a checkpoint since they started."""
     if not (sweep / "manifest.json").exists():
         return []
-    submissions = json.loads((sweep / "manifest.json").read_text())["submissions"]
+    populations = submissions(sweep)
     found = []
     for job in _running(sweep):
-        lock = sweep / submissions[job][-1] / ".lock"
-        checkpoint = sweep / submissions[job][-1] / "checkpoint.pt"
+        lock = sweep / populations[job][-1] / ".lock"
+        checkpoint = sweep / populations[job][-1] / "checkpoint.pt"
         if checkpoint.exists() and checkpoint.stat().st_mtime > lock.stat().st_mtime:
             found.append(job)
     return found
@@ -155,5 +225,15 @@ def _running_with_checkpoint(sweep: Path) -> list[str]:
 
 def _process_of(sweep: Path, job: str) -> int:
     """The process that trains in this job, as its runs' locks say."""
-    submissions = json.loads((sweep / "manifest.json").read_text())["submissions"]
-    return int((sweep / submissions[job][0] / ".lock").read_text().split()[1])
+    return int((sweep / submissions(sweep)[job][0] / ".lock").read_text().split()[1])
+
+
+def _daemons_of(job: str) -> list[Path]:
+    """SLURM's own processes that watch over this job, where they are in /proc."""
+    number = re.search(r"JobId=(\d+)", ran(["scontrol", "show", "job", job]))[1]  # type: ignore[index]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_text().startswith(f"slurmstepd: [{number}."):
+                found.append(path)
+    return found

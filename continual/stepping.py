@@ -1,0 +1,202 @@
+"""One step again and again on the same tensors: called, compiled, or replayed from CUDA graphs."""
+
+import functools
+import logging
+import os
+import shutil
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+# Makes of a function that only starts work on a device one that starts the same work again.
+Capture: TypeAlias = Callable[[Callable[[], None]], Callable[[], None]]
+
+# Before the capture: libraries set themselves up and memory is laid out in the first steps of all.
+_STEPS_BEFORE_CAPTURE = 3
+# Steps in the longer of the two graphs: a replay costs about ten microseconds, however many it holds.
+_STEPS_PER_REPLAY = 10
+
+
+class Stepper:
+    """Repeats `step(*inputs)`, which reads and writes only tensors in `inputs` and returns nothing.
+
+    `compiled` passes it through torch.compile; what cannot be compiled is said and runs as it is. With
+    `capture` (on a GPU: `CudaGraphs`) the first few steps run as they are, then one step and a handful are
+    captured, once, and all later steps are replays of these two graphs.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., None],
+        inputs: tuple[Any, ...],
+        *,
+        compiled: bool,
+        capture: Capture | None = None,
+    ) -> None:
+        self._inputs = inputs
+        self._addresses = _addresses(inputs)
+        self._uncompiled = self._step = step
+        self._to_compile, self._capture = compiled, capture
+        self._compiled: _Compiled | None = None
+        self._steps_before_capture = _STEPS_BEFORE_CAPTURE
+        self._graphs: tuple[Callable[[], None], Callable[[], None]] | None = None
+
+    def run(self, steps: int) -> None:
+        """Start so many steps. RuntimeError if a tensor of the inputs is not where it was at the first."""
+        if _addresses(self._inputs) != self._addresses:
+            raise RuntimeError("a tensor that the step reads or writes was replaced by another")
+        if self._capture is None:
+            for _ in range(steps):
+                self._once()
+            return
+        while steps and self._steps_before_capture:
+            self._once()
+            self._steps_before_capture -= 1
+            steps -= 1
+        if not steps:
+            return
+        one, many = self._graphs = self._graphs or self._captured(self._capture)
+        for _ in range(steps // _STEPS_PER_REPLAY):
+            many()
+        for _ in range(steps % _STEPS_PER_REPLAY):
+            one()
+
+    def release(self) -> None:
+        """Let go of the inputs and of what was made for them."""
+        self._inputs, self._graphs = (), None
+        if self._compiled is not None:
+            self._compiled.release()
+
+    def _captured(self, capture: Capture) -> tuple[Callable[[], None], Callable[[], None]]:
+        def many() -> None:
+            for _ in range(_STEPS_PER_REPLAY):
+                self._once()
+
+        try:
+            return capture(self._once), capture(many)
+        except RuntimeError as error:
+            # What is left of a failed capture is not to be trusted: nothing is tried in its place.
+            raise RuntimeError(
+                f"the step could not be captured in a CUDA graph ({_first_line(error)}); "
+                "engine.cuda_graph=false trains without, more slowly."
+            ) from error
+
+    def _once(self) -> None:
+        if self._to_compile:
+            self._compile_and_step()
+        else:
+            self._step(*self._inputs)
+
+    def _compile_and_step(self) -> None:
+        """The first step: compile, or say why that failed and go on without."""
+        self._to_compile = False
+        self._step = self._compiled = _Compiled(self._uncompiled)
+        try:
+            self._step(*self._inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler's own errors have no common class
+            log.warning(
+                "compiling failed (%s): steps run uncompiled, several times slower.", _first_line(error)
+            )
+            self._step = self._uncompiled
+            self._step(*self._inputs)
+
+
+class CudaGraphs:
+    """Captures the work that functions start on the current GPU.
+
+    The graphs share the memory for what is temporary in them: they are never replayed at the same time, and
+    leave nothing behind there.
+    """
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, function: Callable[[], None]) -> Callable[[], None]:
+        """Returns what starts the function's work again.
+
+        RuntimeError if the function does what a graph cannot hold, such as waiting for the GPU.
+        """
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            function()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+
+def compiler_problem(device: torch.device) -> str | None:
+    """Why nothing can be compiled for this device here, in a few words, or None if it can."""
+    if device.type == "cuda":
+        try:
+            import triton  # noqa: F401
+        except ImportError:
+            return "Triton is not installed"
+        return None
+    compiler = os.environ.get("CXX", "g++")
+    return None if shutil.which(compiler) else f"there is no C++ compiler '{compiler}'"
+
+
+class _Compiled:
+    """torch.compile of one population's step, called past torch.compile's own checks.
+
+    The inputs are always the same tensors and every result is written into them, so after the first call what
+    the compiler made is called again with the tensors it was given then. With one replica, finding the
+    compiled code and checking its guards would take a fifth of the step. A code object of its own keeps
+    populations apart: torch.compile finds compiled code by code object.
+    """
+
+    def __init__(self, method: Callable[..., None]) -> None:
+        owner, function = method.__self__, method.__func__  # type: ignore[attr-defined]
+        fresh = types.FunctionType(
+            function.__code__.replace(),
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            function.__closure__,
+        )
+        self._again: Callable[[], object] | None = None
+        self._first = torch.compile(
+            types.MethodType(fresh, owner), fullgraph=True, dynamic=False, backend=self._backend
+        )
+
+    def __call__(self, *inputs: Any) -> None:
+        if self._again is None:
+            self._first(*inputs)
+        else:
+            self._again()
+
+    def release(self) -> None:
+        """Let go of the tensors: torch.compile keeps its backends, and with them this, for good."""
+        self._again = None
+        del self._first
+
+    def _backend(self, graph: torch.fx.GraphModule, example_inputs: list[Tensor]) -> Callable[..., Any]:
+        made = torch._dynamo.lookup_backend("inductor")(graph, example_inputs)
+
+        def first(*tensors: Tensor) -> Any:
+            self._again = functools.partial(made, *tensors)
+            return made(*tensors)
+
+        return first
+
+
+def _addresses(inputs: tuple[Any, ...]) -> list[int]:
+    return [tensor.data_ptr() for tensor in _tensors(inputs)]
+
+
+def _tensors(node: Any) -> Iterator[Tensor]:
+    if isinstance(node, Tensor):
+        yield node
+    else:
+        for child in node.values() if isinstance(node, Mapping) else node:
+            yield from _tensors(child)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

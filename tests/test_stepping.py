@@ -1,0 +1,116 @@
+"""Steps called, compiled and replayed; here a stand-in captures, tests/contracts/test_cuda.py needs a GPU."""
+
+import gc
+import logging
+import weakref
+
+import pytest
+import torch
+
+from continual import stepping
+from continual.stepping import Stepper, compiler_problem
+from tests import tiny
+
+
+class Recorder:
+    """A stand-in for a CUDA graph: notes what is captured, and does it when it is replayed."""
+
+    def __init__(self):
+        self.captured = 0
+        self.replays = 0
+
+    def __call__(self, function):
+        self.captured += 1
+
+        def replay():
+            self.replays += 1
+            function()
+
+        return replay
+
+
+def add_one(counter, _):
+    counter.add_(1)
+
+
+def test_steps_are_captured_once_and_replayed():
+    counter, capture = torch.zeros(()), Recorder()
+    stepper = Stepper(add_one, (counter, {"other": [torch.ones(2)]}), compiled=False, capture=capture)
+    done = 0
+    for steps, replays in ((2, 0), (1, 0), (25, 2 + 5), (10, 1), (9, 9)):
+        before = capture.replays
+        stepper.run(steps)
+        done += steps
+        assert (float(counter), capture.replays - before) == (done, replays)
+    assert capture.captured == 2, "one step and several, once"
+
+
+def test_a_tensor_in_another_place_is_an_error_and_not_overlooked():
+    inputs = {"counter": torch.zeros(())}
+    stepper = Stepper(lambda tree: tree["counter"].add_(1), (inputs,), compiled=False, capture=Recorder())
+    stepper.run(5)
+    inputs["counter"] = inputs["counter"].clone()
+    with pytest.raises(RuntimeError, match="was replaced by another"):
+        stepper.run(1)
+
+
+def test_a_step_that_cannot_be_captured_says_what_to_do():
+    def refuse(function):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    stepper = Stepper(add_one, (torch.zeros(()), torch.ones(())), compiled=False, capture=refuse)
+    with pytest.raises(RuntimeError, match=r"not permitted .*engine.cuda_graph=false"):
+        stepper.run(4)
+
+
+@pytest.mark.parametrize("chunks", [(20,), (1, 1, 1, 1, 16), (2, 11, 7)])
+def test_replayed_steps_are_those_of_the_population(compose, chunks):
+    configs = [tiny.vary(compose("agent=redo", "agent.recycle_period=5"), r) for r in range(2)]
+    plain, replayed = tiny.population(configs), tiny.population(configs, capture=Recorder())
+    for task in range(2):
+        for population in (plain, replayed):
+            population.start_task(task)
+        plain.advance(20)
+        for steps in chunks:
+            replayed.advance(steps)
+        tiny.assert_equal(plain.replica_state(1), replayed.replica_state(1))
+
+
+def test_a_failing_compiler_is_named_and_done_without(compose, monkeypatch, caplog):
+    def broken(*inputs):
+        raise RuntimeError("the compiler says no\nand much more")
+
+    configs = [compose("agent=l2_init")]
+    monkeypatch.setattr(stepping._Compiled, "__call__", broken)
+    trained, plain = tiny.population(configs, compiled=True), tiny.population(configs)
+    with caplog.at_level(logging.WARNING):
+        for population in (trained, plain):
+            population.start_task(0)
+            population.advance(20)
+    assert [record.message for record in caplog.records] == [
+        "compiling failed (the compiler says no): steps run uncompiled, several times slower."
+    ]
+    tiny.assert_equal(trained.replica_state(0), plain.replica_state(0))
+
+
+def test_a_missing_compiler_is_known_beforehand(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiler_problem(torch.device("cpu")) == "there is no C++ compiler 'no-such-compiler'"
+    monkeypatch.setenv("CXX", "sh")
+    assert compiler_problem(torch.device("cpu")) is None
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_released_population_holds_no_memory(compose, compiled):
+    """Also while Python's collector of cycles does not run, which it may not for long."""
+    population = tiny.population([compose("agent=l2_init", "network.hidden_layers=1")], compiled=compiled)
+    population.start_task(0)
+    population.advance(5)
+    weight = weakref.ref(population.state["params"]["output.weight"].untyped_storage())
+    gc.disable()
+    try:
+        population.release()
+        del population
+        assert weight() is None
+    finally:
+        gc.enable()
