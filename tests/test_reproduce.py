@@ -1,28 +1,40 @@
 """The protocol as a program: grids, the choice of a configuration, and all of it, stopped and resumed."""
 
+import contextlib
 import json
 import os
+import random
+import re
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from continual.errors import ConfigError, DataError
 from continual.report.runs import load_runs
+from continual.reproduce import app
+from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, from_sweeper
 from continual.reproduce.selection import select
 from continual.reproduce.settings import named_agents, settings
+from continual.sweep import slurm_queue
+from continual.sweep.best import register_best
 from continual.sweep.entry import config_folder
+from continual.sweep.resolvers import register_resolvers
 from tests.report.conftest import L2_INIT, run_writer
+from tests.sweep import slow
+from tests.sweep.subprocesses import Script, ran, until
+from tests.sweep.test_resume_sweep import KILLS
+from tests.sweep.test_slurm import LAUNCHER, leave_no_job, require_slurm, submissions
 
-ROOT = Path(__file__).parents[1]
 GRID = Grid({"optimizer.lr": [1e-3, 1e-4], "agent.l2_weight": [1e-2, 1e-3, 1e-4]})
 SEEDS = [0, 1, 2]
 Totals = dict[tuple[float, float, int], float | str | None]
@@ -96,11 +108,10 @@ def test_ties_go_to_the_smaller_step_size_then_strength(
     tmp_path: Path, tied: list[tuple[float, float]], first: tuple[float, float]
 ) -> None:
     runs = totals(dict.fromkeys(tied, 0.7))
-    for place, point in enumerate(
-        tied
-    ):  # the same three totals, met in another order: equal but for rounding
+    # The same three totals, met in another order: equal but for rounding.
+    for number, point in enumerate(tied):
         for seed in SEEDS:
-            runs[(*point, seed)] = (0.1, 0.2, 0.7)[(seed + place) % 3]
+            runs[(*point, seed)] = (0.1, 0.2, 0.7)[(seed + number) % 3]
     write(tmp_path, runs)
     assert chosen(tmp_path) == first
 
@@ -185,45 +196,244 @@ def test_settings_that_cannot_be_used(changes: dict[str, Any], message: str) -> 
         settings(default_settings(**changes))
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    fixed = ["wandb.mode=disabled", "engine.compile=false", "env.steps_per_task=30", "network.hidden_size=9"]
-    fixed += ["device=cpu", "hydra.launcher.workers=1"]
+@pytest.mark.parametrize(
+    ("where", "measured", "given", "told"),
+    [
+        (Place(False, False, 2), 0, "auto", "about 1:00:00 at 10,000 steps/s (a guess for 2 CPU cores; "),
+        (
+            Place(False, False, 2),
+            1000,
+            "auto",
+            "about 5:00:00 at 2,000 steps/s (as measured, with 2 at a time)",
+        ),
+        (Place(False, False, 2), 1000, 500, "about 20:00:00 at 500 steps/s (as given)"),
+        (
+            Place(False, True, 1),
+            0,
+            "auto",
+            "36,000,000 replica-steps; how long they take on a GPU is known once runs have finished",
+        ),
+        (
+            Place(False, True, 2),
+            9000,
+            "auto",
+            "about 0:33:20 at 18,000 steps/s (as measured, with 2 at a time)",
+        ),
+        (Place(False, True, 1), 0, 10000, "about 1:00:00 at 10,000 steps/s (as given)"),
+        (Place(True, False, 0), 0, "auto", "about 2.0 CPU-core hours at 5,000 steps/s a job (a guess)"),
+        (
+            Place(True, False, 0, cores=4),
+            1000,
+            "auto",
+            "about 40.0 CPU-core hours at 1,000 steps/s a job (me",
+        ),
+        (
+            Place(True, True, 0, cores=4),
+            0,
+            "auto",
+            "how long they take on the cluster's GPUs, and in its queue",
+        ),
+        (
+            Place(True, True, 0, cores=4),
+            10000,
+            "auto",
+            "about 1.0 GPU hours at 10,000 steps/s a job (measured)",
+        ),
+    ],
+)
+def test_the_time_it_takes_as_far_as_known(where: Place, measured: float, given: Any, told: str) -> None:
+    said = estimate(36_000_000, where, ["mlp"], measured, given)
+    assert told in said
+    assert said.endswith(".")
+    assert ("depends on the queue" in said or "in its queue" in said) == where.slurm
+
+
+def test_the_slowest_network_is_what_is_guessed_by() -> None:
+    assert "at 390 steps/s" in estimate(1000, Place(False, False, 1), ["mlp", "convnet"], 0, "auto")
+
+
+def test_where_runs_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = {"_target_": "continual.sweep.packed.PackedLauncher", "workers": "auto"}
+    assert place(packed, "cpu") == Place(False, False, len(os.sched_getaffinity(0)))
+    assert place({**packed, "workers": 3}, "cpu") == Place(False, False, 3)
+    slurm = {"_target_": "continual.sweep.slurm.SlurmLauncher", "gpus": 0, "cpus": 2}
+    assert place(slurm, "auto") == Place(True, False, 0, cores=2)
+    assert place({**slurm, "gpus": 1}, "auto") == Place(True, True, 0, cores=2)
+    assert place({**slurm, "gpus": 1}, "cpu").gpu is False
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert place(packed, "auto") == Place(False, True, 2)
+    assert place(packed, "cuda:1") == Place(False, True, 1)
+    assert place(packed, "cpu").gpu is False
+
+
+def test_finished_runs_and_their_speed(tmp_path: Path) -> None:
+    for number, status in enumerate(["completed", "diverged", "failed"]):
+        folder = tmp_path / "sweep" / "base" / "lr=1" / f"seed={number}"
+        folder.mkdir(parents=True)
+        # Three runs of one population, which did 300 replica-steps together in its 6 seconds.
+        summary = {"status": status, "steps": 100, "wall_seconds": 6.0, "replicas": 3}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    assert finished(tmp_path) == (2, 50.0)
+    assert finished(tmp_path / "absent") == (0, 0.0)
+
+
+def arguments(folder: Path, *launcher: str) -> list[str]:
+    """Of a reproduction with ten runs and all measures that a report shows; its steps can be slowed down."""
+    fixed = [
+        *("wandb.mode=disabled", "device=cpu", "engine.compile=false"),
+        *("env.steps_per_task=30", "network.hidden_size=9", "metrics.forgetting=true"),
+        *("engine.chunk_steps=5", "engine.checkpoint_minutes=0"),
+        *(f"agent._target_={slow.TARGET}", "+agent.strength=0"),
+    ]
     return [
-        *(sys.executable, str(ROOT / "scripts" / "reproduce.py"), "problem=random_label_digits"),
-        *("agents=[l2_init]", "num_tasks=2", "sweep_seeds=[0,1]", "seeds=[3,4]", f"dir={folder}"),
-        *("grid={lr:[1e-3],l2_weight:[1e-2,1e-3]}", f"overrides={json.dumps(fixed)}", *more),
+        *("problem=random_label_digits", "agents=[base]", "num_tasks=2", "sweep_seeds=[0,1]", "seeds=[3,4]"),
+        *("grid={lr:[1e-3,1e-2],agent.strength:[0.1,0.2]}", f"dir={folder}"),
+        f"overrides={json.dumps([*fixed, *(launcher or ['hydra.launcher.workers=1'])])}",
     ]
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((folder / "report").iterdir())}
+    """The whole report, and the tables of all runs."""
+    files = [*(folder / "report").iterdir(), *folder.rglob("tasks.csv"), *folder.rglob("forgetting.csv")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A reproduction to which nothing happened: its folder, what it printed, how long it took."""
+
+    folder: Path
+    output: str
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    started = time.monotonic()
+    output = Script("reproduce", *arguments(folder / "run"), folder=folder).succeed()
+    return Undisturbed(folder / "run", output, time.monotonic() - started)
 
 
 @pytest.mark.slow
-def test_end_to_end_and_resumed(tmp_path: Path) -> None:
-    dry = subprocess.run(command(tmp_path / "a", "dry_run=true"), capture_output=True, text=True, check=True)
-    assert "6 runs, 0 of them finished; about 0:00:00" in dry.stdout
-    assert not (tmp_path / "a" / "sweep").exists()
+def test_end_to_end(undisturbed: Undisturbed) -> None:
+    assert "10 runs, 0 of them finished; about 0:00:00" in undisturbed.output
+    report = undisturbed.folder / "report"
+    sweep = pd.read_csv(report / "sweep.csv").set_index(["optimizer.lr", "agent.strength"])
+    assert sweep["n"].tolist() == [2] * 4
+    lr, _ = sweep["total_average_online_accuracy"].idxmax()  # strengths make no difference here
+    edge = "largest" if lr == 0.01 else "smallest"
+    assert f"base: best lr={lr}, strength=0.1 with " in undisturbed.output
+    assert f"of 4 eligible; lr is the {edge} of its grid; strength is the smallest" in undisturbed.output
+    final = pd.read_csv(report / "report.csv")
+    assert final[["agent", "n"]].to_numpy().tolist() == [["base", 2]]
+    assert sorted(str(path.parent) for path in undisturbed.folder.glob("final/*/*/*/tasks.csv")) == [
+        str(undisturbed.folder / "final" / "base" / f"lr={lr},strength=0.1" / f"seed={seed}")
+        for seed in (3, 4)
+    ]
+    assert (report / "past_task_accuracy.png").exists()
+    assert (report / "sensitivity.png").exists()
 
-    whole = subprocess.run(command(tmp_path / "a"), capture_output=True, text=True, check=True)
-    assert "l2_init: best lr=0.001, l2_weight=" in whole.stdout
-    sweep = pd.read_csv(tmp_path / "a" / "report" / "sweep.csv").set_index("agent.l2_weight")
-    best = sweep["total_average_online_accuracy"].idxmax()
-    assert {path.name for path in (tmp_path / "a" / "final" / "l2_init").iterdir() if path.is_dir()} >= {
-        f"lr=0.001,l2_weight={best}"
-    }
-    report = pd.read_csv(tmp_path / "a" / "report" / "report.csv")
-    assert report[["agent", "n"]].to_numpy().tolist() == [["l2_init", 2]]
-    assert f"l2_weight ({'largest' if best == 0.01 else 'smallest'})" in whole.stdout or (
-        f"l2_weight is the {'largest' if best == 0.01 else 'smallest'}" in whole.stdout
-    )
 
-    process = subprocess.Popen(command(tmp_path / "b"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "b").glob("sweep/*/*/*/.hydra")):
-        time.sleep(0.05)
-        assert process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    again = subprocess.run(command(tmp_path / "b"), capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert results(tmp_path / "a") == results(tmp_path / "b")
+def in_this_process(*overrides: str) -> None:
+    """What the script does with these arguments."""
+    register_best(config_folder() / "best.yaml")
+    register_resolvers()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        app.run(compose("reproduce", list(overrides)))
+
+
+def test_a_plan_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_this_process(*arguments(tmp_path / "run"), "dry_run=true")
+    assert "10 runs, 0 of them finished; about 0:00:00" in capsys.readouterr().out
+    in_this_process(*arguments(tmp_path / "run", "hydra/launcher=slurm"), "dry_run=true")
+    assert "600 replica-steps, about 0.0 CPU-core hours" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_detached_jobs_are_refused(tmp_path: Path) -> None:
+    detached = ["hydra/launcher=slurm", "hydra.launcher.detach=true"]
+    with pytest.raises(SystemExit) as end:
+        in_this_process(*arguments(tmp_path / "run", *detached))
+    said = str(end.value)
+    assert re.match(r"error: overrides: with hydra\.launcher\.detach=true .* cannot be waited for here", said)
+    assert said.count("\n") == 0
+
+
+def test_all_agents_sweeps_are_submitted_before_the_first_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Sequence[str]] = []
+
+    def train(overrides: Sequence[str]) -> int:
+        calls.append(overrides)
+        return 0
+
+    monkeypatch.setattr(app, "train", train)
+    command = [*arguments(tmp_path / "run", "hydra/launcher=slurm"), "agents=[base,layer_norm]"]
+    with pytest.raises(SystemExit, match=r"base: .*: no such folder"):
+        in_this_process(*command)
+    agents_and_last = [(overrides[0], overrides[-1]) for overrides in calls]
+    detached = "hydra.launcher.detach=true"
+    assert agents_and_last[:2] == [("agent=base", detached), ("agent=layer_norm", detached)]
+    assert calls[2][0] == "agent=base"
+    assert detached not in calls[2]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Each time the command is then given again; what it reports in the end is the same to the last byte."""
+    draw, alive = random.Random(0), 0
+    report = tmp_path / "run" / "report"
+    for kill in range(KILLS):
+        how = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[kill % 3]
+        in_the_report = kill == KILLS - 1
+        seconds = 0 if in_the_report else 0.05
+        script = Script("reproduce", *arguments(tmp_path / "run"), folder=tmp_path, step_seconds=seconds)
+        if in_the_report:
+            until(lambda: report.exists() or script.process.poll() is not None)  # noqa: B023
+            time.sleep(draw.uniform(0, 0.05) * undisturbed.seconds)
+        else:
+            time.sleep(draw.uniform(0.2, 0.9) * undisturbed.seconds)
+        alive += script.process.poll() is None
+        if kill % 2 and how == signal.SIGKILL:  # its training notices that it is alone
+            script.process.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(script.process.pid, how)
+        script.wait()
+    Script("reproduce", *arguments(tmp_path / "run"), folder=tmp_path).succeed()
+    assert alive
+    assert results(tmp_path / "run") == results(undisturbed.folder)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[None]:
+    """A SLURM, in which no job is left behind."""
+    require_slurm()
+    yield
+    for sweep in (tmp_path / "run").glob("*/*"):
+        leave_no_job(sweep)
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("cluster")
+def test_killed_with_its_jobs_in_the_queue(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """The same command waits for them, submits none again, and reports what it would without SLURM."""
+    sweep = tmp_path / "run" / "sweep" / "base"
+    held = arguments(tmp_path / "run", *LAUNCHER, "+hydra.launcher.sbatch.hold=true")
+    first = Script("reproduce", *held, folder=tmp_path)
+    until(lambda: (sweep / "slurm").exists() and submissions(sweep), doing="submit")
+    first.kill_all()
+    jobs = submissions(sweep)
+    assert jobs.keys() <= (slurm_queue.queued() or {}).keys()
+
+    again = Script("reproduce", *arguments(tmp_path / "run", *LAUNCHER), folder=tmp_path)
+    until(lambda: "8 runs are in SLURM's queue already" in again.output(), doing="find its jobs")
+    for job in jobs:
+        ran(["scontrol", "release", job])
+    assert "when they are done depends on the queue" in again.succeed()
+    assert submissions(sweep) == jobs
+    assert results(tmp_path / "run") == results(undisturbed.folder)

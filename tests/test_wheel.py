@@ -65,3 +65,12 @@ def test_it_reports_outside_the_clone(installed: Path) -> None:
     finished = subprocess.run(command, env=surroundings, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert "usage" in finished.stdout
+
+
+def test_it_plans_a_reproduction_outside_the_clone(installed: Path, tmp_path: Path) -> None:
+    surroundings = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [str(installed / "bin" / "continual-reproduce"), "problem=random_label_digits"]
+    command += ["agents=[base,l2_init]", "num_tasks=2", "dry_run=true"]
+    finished = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert "50 runs, 0 of them finished" in finished.stdout

@@ -13,7 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 from continual.errors import DataError
 
 IGNORED_KEYS = frozenset({"device", "data_dir", "engine", "wandb"})
-"""Top-level config keys that do not change results."""
+"""Top-level config keys that do not change results, but for LATER_KEYS."""
+WHERE_DATA_COME_FROM = frozenset(f"env.dataset.{key}" for key in ("data_dir", "download", "verify"))
+"""Keys that say where the same data come from."""
+LATER_KEYS = {"engine.precision": "float32"}
+"""Keys that do change results, and what holds for runs that were written before there was such a key."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -23,7 +27,7 @@ class RunConfig:
     """The part of a run's config that decides its results.
 
     Attributes:
-        values: dotted key to value, such as `agent.l2_weight`; without the seed and IGNORED_KEYS.
+        values: dotted key to value, such as `agent.l2_weight`; without the seed and what changes no result.
         seed: the run's seed; None if its config has none.
         options: config group to the chosen option, such as `env/dataset` to `mnist`.
         overridden: the keys and groups given on the command line.
@@ -49,9 +53,15 @@ def read_config(folder: Path) -> RunConfig:
     overrides = _read_yaml(folder / ".hydra" / "overrides.yaml")
 
     seed = config.pop("seed", None)
+    whole = _flatten(config)
     config = {key: value for key, value in config.items() if key not in IGNORED_KEYS}
+    values = {
+        key: value
+        for key, value in _resolved(config, _flatten(config)).items()
+        if key not in WHERE_DATA_COME_FROM
+    }
     return RunConfig(
-        values=_resolved(config, _flatten(config)),
+        values=values | {key: whole.get(key, before) for key, before in LATER_KEYS.items()},
         seed=seed,
         options=_options(hydra, config),
         overridden=frozenset(str(override).split("=", 1)[0].lstrip("+~") for override in overrides or ()),

@@ -8,9 +8,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from continual.report.figures import NAMES, measure_figure, totals_figure
+from continual.report.forgetting import (
+    PAST,
+    TRANSFERS,
+    left_out,
+    past_task_accuracies,
+    past_task_figure,
+    past_task_table,
+    transfers,
+)
 from continual.report.layout import Layout, label, lay_out
 from continual.report.published import Published, published_beside
-from continual.report.runs import Runs
+from continual.report.runs import STATUSES, Runs
 from continual.report.sensitivity import (
     Surface,
     ablation_figure,
@@ -23,7 +32,6 @@ from continual.report.statistics import (
     MEASURES,
     by_seed,
     compare,
-    forgetting,
     interquartile_mean,
     measure_by_task,
     overall_mean,
@@ -100,6 +108,8 @@ def build(
         published = published_beside(runs)
         data["report"] = _with_published(summary, published)
         sections += _results(runs, summary, layout, published, data)
+    else:
+        sections.append(Section("No run is complete", (), (), (_counts_table(runs, summary),)))
     effects_of = runs if swept is None else swept
     if swept is not None:
         summary = data["sweep"] = summarise(swept)
@@ -117,7 +127,9 @@ def _results(
 ) -> Iterable[Section]:
     totals = totals_figure(runs, layout)
     picture = Picture("total_average_online_accuracy", "Total average online accuracy of each group.", totals)
-    yield Section("Summary", (), (picture,), (_summary_table(runs, summary, layout, published),))
+    yield Section(
+        "Summary", layout.implied(), (picture,), (_summary_table(runs, summary, layout, published),)
+    )
 
     for measure in MEASURES:
         figure = measure_figure(runs, measure, layout)
@@ -129,10 +141,7 @@ def _results(
         description = f"{name[0].upper()}{name[1:]} per task, a line for each group."
         yield Section(description.split(",")[0], (), (Picture(measure, description, figure),))
 
-    forgot = forgetting(runs)
-    if not forgot.empty:
-        data["forgetting"] = forgot
-        yield Section("Forgetting", (), (), (_forgetting_table(forgot, layout, published),))
+    yield from _forgetting(runs, layout, published, data)
 
     comparisons = compare(runs, _pairs(runs, layout))
     if not comparisons.empty:
@@ -142,7 +151,30 @@ def _results(
     aggregates = _aggregates(runs, layout)
     if not aggregates.empty:
         data["aggregates"] = aggregates
-        yield Section("All environments together", (), (), (_aggregate_table(aggregates, layout),))
+        weights = (
+            "Accuracies are averaged as they are: environments in which they lie further apart weigh more."
+        )
+        yield Section("All environments together", (weights,), (), (_aggregate_table(aggregates, layout),))
+
+
+def _forgetting(
+    runs: Runs, layout: Layout, published: dict[int, Published], data: dict[str, pd.DataFrame]
+) -> Iterable[Section]:
+    """Backward transfer, and test accuracy on past tasks, where runs measured them."""
+    pictures: list[Picture] = []
+    tables: list[Table] = []
+    past = past_task_accuracies(runs)
+    figure = past_task_figure(runs, past, layout)
+    if figure is not None:
+        data[PAST] = past_task_table(runs, past)
+        words = "Test accuracy on a task over how many tasks ago it was learned, a line for each group."
+        pictures.append(Picture(PAST, words, figure))
+    transferred = transfers(runs)
+    if not transferred.empty:
+        data["forgetting"] = _with_published(transferred, published, (*TRANSFERS, TOTAL))
+        tables.append(_forgetting_table(transferred, layout, published))
+    if pictures or tables:
+        yield Section("Forgetting", left_out(runs), pictures, tables)
 
 
 def _effects(runs: Runs, summary: pd.DataFrame, data: dict[str, pd.DataFrame]) -> Iterable[Section]:
@@ -198,17 +230,30 @@ def _definitions() -> Section:
             "a run of one group beats a run of another, ties counting half. All as defined by Agarwal et al. "
             "2021, Deep Reinforcement Learning at the Edge of the Statistical Precipice (arXiv 2108.13264).",
             "Difference: the mean over seeds that both groups have of their difference; runs of equal seed "
-            "see the same tasks and the same batches. With few seeds all intervals are too narrow.",
+            "see the same tasks and the same batches. The best is so by these very runs, which flatters "
+            "its lead. With few seeds all intervals are too narrow.",
             "Backward transfer: the mean over tasks but the last of the test accuracy after the last task "
-            "minus that right after the task; one-step: after the next task instead of the last.",
+            "minus that right after the task; one-step: after the next task instead of the last. "
+            "Test accuracy on past tasks: the mean over tasks, hard ones only where tasks are hard or easy, "
+            "of the test accuracy so many tasks after the task; the longer ago, the fewer tasks there are.",
         ),
     )
+
+
+def _counts_table(runs: Runs, summary: pd.DataFrame) -> Table:
+    """What became of the runs of each group, where there is nothing to average."""
+    statuses = [status for status in STATUSES if status != "completed" and summary[status].any()]
+    rows = [
+        [label(row, runs.shown) or "all runs", *(str(row[status]) for status in statuses)]
+        for _, row in summary.iterrows()
+    ]
+    return Table("Runs", ["group", *statuses], rows)
 
 
 def _summary_table(
     runs: Runs, summary: pd.DataFrame, layout: Layout, published: dict[int, Published]
 ) -> Table:
-    statuses = [name for name in ("diverged", "failed", "unfinished") if summary[name].any()]
+    statuses = [name for name in STATUSES if name != "completed" and summary[name].any()]
     means = {
         "first_task_accuracy": "first task",
         "last_task_accuracy": "last task",
@@ -239,14 +284,14 @@ def _summary_table(
     return Table(caption, head, rows, names=1 + bool(layout.panel_keys))
 
 
-def _forgetting_table(forgot: pd.DataFrame, layout: Layout, published: dict[int, Published]) -> Table:
-    columns = {"backward_transfer": "backward transfer", "one_step_backward_transfer": "one-step"}
-    head = [*_panel_head(layout), "group", "seeds", *columns.values(), "total average"]
-    entries = {group: published[group] for group in forgot.index if group in published}
+def _forgetting_table(transferred: pd.DataFrame, layout: Layout, published: dict[int, Published]) -> Table:
+    columns = dict(zip((*TRANSFERS, TOTAL), ("backward transfer", "one-step", "total average"), strict=True))
+    head = [*_panel_head(layout), "group", "seeds", *columns.values()]
+    entries = {group: published[group] for group in transferred.index if group in published}
     if entries:
-        head += [f"published: {name}" for name in (*columns.values(), "total average")]
+        head += [f"published: {name}" for name in columns.values()]
     rows = []
-    for group, row in forgot.iterrows():
+    for group, row in transferred.iterrows():
         named = layout.summary.loc[group]
         entry = entries.get(int(str(group)))
         rows.append(
@@ -255,11 +300,10 @@ def _forgetting_table(forgot: pd.DataFrame, layout: Layout, published: dict[int,
                 named["label"],
                 str(row["n"]),
                 *(_interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in columns),
-                _interval(named[TOTAL], named["low"], named["high"]),
             ]
         )
         if entries:
-            rows[-1] += [_number(entry.numbers[name]) if entry else "-" for name in (*columns, TOTAL)]
+            rows[-1] += [_number(entry.numbers[name]) if entry else "-" for name in columns]
     return Table(
         "Backward transfer [95 %]" + _sources(entries.values()), head, rows, names=1 + bool(layout.panel_keys)
     )
@@ -358,14 +402,21 @@ def _aggregate_table(aggregates: pd.DataFrame, layout: Layout) -> Table:
     )
 
 
-def _with_published(summary: pd.DataFrame, published: dict[int, Published]) -> pd.DataFrame:
-    if not published:
-        return summary
-    columns = {
-        "published": {group: entry.numbers[TOTAL] for group, entry in published.items()},
-        "published_source": {group: entry.source for group, entry in published.items()},
+def _with_published(
+    table: pd.DataFrame, published: dict[int, Published], names: Sequence[str] = (TOTAL,)
+) -> pd.DataFrame:
+    """The table, with the published numbers of these names and their source where a group has some."""
+    beside = {group: entry for group, entry in published.items() if group in table.index}
+    if not beside:
+        return table
+    columns: dict[str, dict[int, object]] = {
+        "published" if names == (TOTAL,) else f"published_{name}": {
+            group: entry.numbers[name] for group, entry in beside.items()
+        }
+        for name in names
     }
-    return summary.assign(**{name: summary.index.map(values) for name, values in columns.items()})
+    columns["published_source"] = {group: entry.source for group, entry in beside.items()}
+    return table.assign(**{name: table.index.map(values) for name, values in columns.items()})
 
 
 def _panel_head(layout: Layout) -> list[str]:

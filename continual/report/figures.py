@@ -41,20 +41,46 @@ def online_accuracy_figure(runs: Runs) -> Figure:
 def measure_figure(runs: Runs, measure: str, layout: Layout) -> Figure | None:
     """As `online_accuracy_figure`, for any column of tasks.csv; None if no run measured it."""
     tasks_of = {group: rows for group, rows in scored_tasks(runs).items() if is_measured(rows, measure)}
+    name = NAMES.get(measure, measure.replace("_", " "))
+    title = f"{name[0].upper()}{name[1:]} per task"
+    return curves_figure(tasks_of, measure, runs, layout, title=title, y=name, x="task")
+
+
+def curves_figure(
+    tasks_of: Mapping[int, pd.DataFrame],
+    measure: str,
+    runs: Runs,
+    layout: Layout,
+    *,
+    title: str,
+    y: str,
+    x: str,
+    points: int = POINTS,
+) -> Figure | None:
+    """The `curve` of each group that has one and is drawn; None if there is none.
+
+    `title`, `y` and `x` are what is written; longer curves than `points` are drawn as means of blocks.
+    """
     panels = [
-        (title, lines)
-        for title, members in layout.panels()
+        (name, lines)
+        for name, members in layout.panels()
         if not (lines := members["label"][members.index.isin(tasks_of)]).empty
     ]
     if not panels:
         return None
-    name = NAMES.get(measure, measure.replace("_", " "))
     figure, axes = panel_grid(len(panels))
-    for axis, (title, lines) in zip(axes, panels, strict=True):
-        _draw_curves(axis, tasks_of, lines, layout.styles, measure)
-        axis.set_ylabel(name)
-        axis.set_title(title, fontsize=10)
-    headings(figure, axes, f"{name[0].upper()}{name[1:]} per task", about(runs, layout))
+    for axis, (name, lines) in zip(axes, panels, strict=True):
+        block = math.ceil(max(tasks_of[group]["task"].nunique() for group in lines.index) / points)
+        for group, label in lines.items():
+            drawn = curve(tasks_of[group], measure, block)
+            draw_line(axis, drawn["task"], drawn, label, layout.styles[label])
+        axis.set_xlabel(x if block == 1 else f"{x} (each point: mean of {block} tasks)")
+        axis.set_ylabel(y)
+        axis.set_title(name, fontsize=10)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.margins(x=0.02)
+        plain_axis(axis)
+    headings(figure, axes, title, about(runs, layout))
     legend(figure, axes)
     return figure
 
@@ -64,6 +90,7 @@ def totals_figure(runs: Runs, layout: Layout) -> Figure:
     panels = layout.panels()
     longest = max(len(members) for _, members in panels)
     figure, axes = panel_grid(len(panels), height=0.9 + 0.34 * longest)
+    longest_bar = 0.01
     for axis, (title, members) in zip(axes, panels, strict=True):
         ordered = members.sort_values("total_average_online_accuracy", kind="stable")
         for place, (group, row) in enumerate(ordered.iterrows()):
@@ -73,19 +100,22 @@ def totals_figure(runs: Runs, layout: Layout) -> Figure:
             axis.plot(seeds, np.full(len(seeds), place), "|", color="0.2", markersize=7, alpha=0.7)
             if pd.notna(row["low"]):
                 axis.plot([row["low"], row["high"]], [place, place], color="0.2", linewidth=2)
+            end = float(np.nanmax([total, row["high"], *seeds]))
+            longest_bar = max(longest_bar, end)
             axis.annotate(
                 f"{total:.3f}",
-                (max([total, row["high"], *seeds]) if pd.notna(row["high"]) else total, place),
+                (end, place),
                 xytext=(5, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8.5,
             )
         axis.set_yticks(range(len(ordered)), ordered["label"])
-        axis.set_xlim(0, 1.12 * max(0.01, layout.drawn["total_average_online_accuracy"].max()))
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("total average online accuracy")
         plain_axis(axis, grid="x")
+    for axis in axes:
+        axis.set_xlim(0, 1.12 * longest_bar)
     figure.set_figwidth(figure.get_figwidth() + 0.05 * max(map(len, layout.styles)) * min(2, len(panels)))
     headings(figure, axes, "Total average online accuracy", f"{about(runs, layout)}, ticks: seeds")
     return figure
@@ -124,23 +154,6 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     else:
         figure.set_figwidth(figure.get_figwidth() + 0.6 + 0.07 * max(map(len, lines)))
         figure.legend(lines.values(), lines.keys(), loc="outside right upper", frameon=False)
-
-
-def _draw_curves(
-    axis: Axes,
-    tasks_of: Mapping[int, pd.DataFrame],
-    lines: pd.Series,
-    styles: Mapping[str, Mapping[str, Any]],
-    measure: str,
-) -> None:
-    block = math.ceil(max(tasks_of[group]["task"].nunique() for group in lines.index) / POINTS)
-    for group, label in lines.items():
-        points = curve(tasks_of[group], measure, block)
-        draw_line(axis, points["task"], points, label, styles[label])
-    axis.set_xlabel("task" if block == 1 else f"task (each point: mean of {block} tasks)")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.margins(x=0.02)
-    plain_axis(axis)
 
 
 def draw_line(

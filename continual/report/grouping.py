@@ -44,11 +44,11 @@ def group_runs(configs: Sequence[RunConfig]) -> Grouping:
     differing = _differing(values)
     options = [_merged_options(members) for members in runs_of.values()]
     labels = [group for group in _differing(options) if any(_may_come_from(group, key) for key in differing)]
-    labels.sort(key=lambda group: (not is_below(node_path(group), "env"), group != "agent"))
+    labels.sort(key=_place)
     common = {
-        group: option
-        for group, option in options[0].items()
-        if all(other.get(group) == option for other in options)
+        group: options[0][group]
+        for group in sorted(options[0], key=_place)
+        if all(other.get(group) == options[0][group] for other in options)
     }
     if not differing and "agent" in common:
         labels = ["agent"]
@@ -119,6 +119,11 @@ def _merged_options(members: Iterable[RunConfig]) -> dict[str, str]:
         for group, option in config.options.items():
             names.setdefault(group, set()).add(option)
     return {group: " or ".join(sorted(options)) for group, options in names.items()}
+
+
+def _place(group: str) -> tuple[bool, bool]:
+    """Where an option's name stands: the environment's first, then the agent's, then the others."""
+    return not is_below(node_path(group), "env"), group != "agent"
 
 
 def _may_come_from(group: str, key: str) -> bool:

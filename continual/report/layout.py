@@ -25,7 +25,8 @@ class Layout:
         summary: `summarise`'s rows of the groups with a completed run, with their `panel` and `label`.
         drawn: those of them that figures by style show. Of more labels than there are styles (21)
             these are the ones of highest total average online accuracy.
-        panel_keys: the keys that name a panel: the environment's, and what follows from them.
+        panel_keys: the keys that name a panel, those of the environment.
+        implied_keys: other keys, such as env.num_tasks, with one value in each panel, if not the same in all.
         line_keys: the other keys, which name a line.
         styles: for each label in `drawn` Matplotlib's line properties, the same in all panels.
     """
@@ -33,6 +34,7 @@ class Layout:
     summary: pd.DataFrame
     drawn: pd.DataFrame
     panel_keys: list[str]
+    implied_keys: list[str]
     line_keys: list[str]
     styles: Mapping[str, Mapping[str, Any]]
 
@@ -41,6 +43,13 @@ class Layout:
         """How many groups with completed runs are not drawn."""
         return len(self.summary) - len(self.drawn)
 
+    def implied(self) -> list[str]:
+        """What goes with each panel, as sentences."""
+        if not self.implied_keys:
+            return []
+        firsts = self.summary.drop_duplicates("panel")
+        return [f"{row['panel']}: {label(row, self.implied_keys)}." for _, row in firsts.iterrows()]
+
     def panels(self) -> list[tuple[str, pd.DataFrame]]:
         """Title and drawn groups of each panel."""
         return [(str(title), members) for title, members in self.drawn.groupby("panel", sort=False)]
@@ -48,8 +57,9 @@ class Layout:
 
 def lay_out(runs: Runs, summary: pd.DataFrame | None = None) -> Layout:
     """The layout of these runs; `summary` is what `summarise` says of them, if it is known."""
-    panel_keys = _panel_keys(runs)
-    line_keys = [key for key in runs.shown if key not in panel_keys]
+    panel_keys = [key for key in runs.shown if key in ("env", "env/dataset")]
+    implied_keys = _implied_keys(runs, panel_keys)
+    line_keys = [key for key in runs.shown if key not in (*panel_keys, *implied_keys)]
     done = (summarise(runs) if summary is None else summary).query("n > 0")
     done = done.assign(
         panel=_labels(done, panel_keys),
@@ -62,7 +72,7 @@ def lay_out(runs: Runs, summary: pd.DataFrame | None = None) -> Layout:
         label: {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place // len(PALETTE)]}
         for place, label in enumerate(drawn["label"].unique())
     }
-    return Layout(done, drawn, panel_keys, line_keys, styles)
+    return Layout(done, drawn, panel_keys, implied_keys, line_keys, styles)
 
 
 def about(runs: Runs, layout: Layout) -> str:
@@ -94,15 +104,15 @@ def _labels(rows: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     return [label(row, keys) for _, row in rows.iterrows()]
 
 
-def _panel_keys(runs: Runs) -> list[str]:
-    """The environment's options, and keys with one value for each of them (a network that goes with it)."""
-    panel_keys = [key for key in runs.shown if key in ("env", "env/dataset")]
+def _implied_keys(runs: Runs, panel_keys: Sequence[str]) -> list[str]:
+    """The other keys with one value for each environment, such as a network; the agent is none of them."""
     rows = [row for _, row in runs.groups.iterrows()]
     environments = [canonical([row[key] for key in panel_keys]) for row in rows]
     if len(set(environments)) < 2:
-        return panel_keys
+        return []
+    implied = []
     for key in runs.shown:
         pairs = {(name, canonical(row[key])) for name, row in zip(environments, rows, strict=True)}
         if key not in panel_keys and key != "agent" and len(pairs) == len(set(environments)):
-            panel_keys.append(key)
-    return panel_keys
+            implied.append(key)
+    return implied

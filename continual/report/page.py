@@ -36,7 +36,7 @@ caption { text-align: left; color: var(--muted); padding-bottom: .5rem; max-widt
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; border-bottom: 1px solid var(--rule);
   white-space: nowrap; }
 th.name { text-align: left; font-weight: 500; }
-thead th { font-weight: 600; vertical-align: bottom; }
+thead th, thead th.name { font-weight: 600; vertical-align: bottom; }
 tbody tr:hover { background: var(--shade); }
 summary { cursor: pointer; color: var(--link); }
 """

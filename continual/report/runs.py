@@ -56,6 +56,7 @@ class _Run:
     transfers: tuple[float, float]  # backward transfer, one-step backward transfer
     num_tasks: int
     written: float  # when its last result was, in seconds since the epoch
+    error: str = ""  # the last line of why it failed
 
 
 def load_runs(folders: Iterable[Path | str], by: Sequence[str] = ()) -> Runs:
@@ -81,9 +82,13 @@ def load_runs(folders: Iterable[Path | str], by: Sequence[str] = ()) -> Runs:
     runs, notes = _without_repetitions([_read_run(path) for path in paths])
     if waiting:
         notes.append(
-            f"Left out: {_counted(waiting, 'folder')} with a config but no finished task, "
+            f"Left out: {counted(len(waiting), 'folder')} with a config but no finished task, "
             f"such as {waiting[0]}."
         )
+    failed = [run for run in runs if run.status == "failed"]
+    if failed:
+        reason = failed[0].error or "no reason in its summary.json"
+        notes.append(f"{counted(len(failed), 'failed run')}, such as {failed[0].folder}: {reason}")
     grouping = group_runs([run.config for run in runs])
     config_of = dict(zip(grouping.members, [run.config for run in runs], strict=True))
     configs = [config_of[group] for group in range(len(grouping.groups))]
@@ -153,7 +158,13 @@ def _read_run(folder: Path) -> _Run:
         transfers,
         summary.get("num_tasks") or 0,
         _written(path),
+        _last_line(summary.get("error")),
     )
+
+
+def _last_line(error: object) -> str:
+    lines = str(error or "").strip().splitlines()
+    return lines[-1].strip() if lines else ""
 
 
 def _transfers(summary: Any) -> tuple[float, float]:
@@ -175,7 +186,7 @@ def _without_repetitions(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
     if not dropped:
         return list(kept.values()), []
     return list(kept.values()), [
-        f"Left out: {_counted(dropped, 'repetition')} of a run with the same config and seed, "
+        f"Left out: {counted(len(dropped), 'repetition')} of a run with the same config and seed, "
         f"such as {dropped[0].folder}; the newest finished one counts."
     ]
 
@@ -220,5 +231,6 @@ def _written(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def _counted(items: Sequence[object], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

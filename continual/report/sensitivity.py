@@ -123,7 +123,7 @@ def ablations(runs: Runs, layout: Layout) -> list[Ablation]:
     """For each key the groups that differ in nothing else; option names such as the agent's are no axis."""
     found = []
     for key in runs.groups.columns:
-        if "." not in key or key in layout.panel_keys:
+        if "." not in key or key in (*layout.panel_keys, *layout.implied_keys):
             continue
         others = [other for other in runs.groups.columns if other != key]
         line_keys = [other for other in layout.line_keys if other != key]

@@ -1,6 +1,6 @@
 """Averages over seeds, with bootstrap intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -208,12 +208,14 @@ def online_accuracy(runs: Runs) -> pd.DataFrame:
 
 def measure_by_task(runs: Runs, measure: str) -> pd.DataFrame:
     """As `online_accuracy`, for any column of tasks.csv; groups that did not measure it are left out."""
+    measured = {group: rows for group, rows in scored_tasks(runs).items() if is_measured(rows, measure)}
+    return curves_table(runs, measured, measure)
+
+
+def curves_table(runs: Runs, tasks_of: Mapping[int, pd.DataFrame], measure: str) -> pd.DataFrame:
+    """The `curve` of each of these groups, with the group's keys."""
     columns = ["task", *runs.groups.columns, "mean", "low", "high", "n"]
-    curves = [
-        curve(tasks, measure).assign(group=group)
-        for group, tasks in scored_tasks(runs).items()
-        if is_measured(tasks, measure)
-    ]
+    curves = [curve(tasks, measure).assign(group=group) for group, tasks in tasks_of.items()]
     if not curves:
         return pd.DataFrame(columns=columns)
     return pd.concat(curves, ignore_index=True).join(runs.groups, on="group")[columns]
@@ -241,27 +243,6 @@ def curve(tasks: pd.DataFrame, measure: str, block: int = 1) -> pd.DataFrame:
     task = values.columns.to_series().groupby(block_of).mean().to_numpy()
     mean, low, high = mean_interval(by_block, CURVE_RESAMPLES)
     return pd.DataFrame({"task": task, "mean": mean, "low": low, "high": high, "n": len(values)})
-
-
-def forgetting(runs: Runs) -> pd.DataFrame:
-    """A row per group whose completed runs measured it: the keys, `n`, and both backward transfers.
-
-    `backward_transfer` and `one_step_backward_transfer` are means over seeds, each with its
-    interval in `<name>_low` and `<name>_high`. Fractions, negative where tasks were forgotten.
-    """
-    rows, groups = [], []
-    for group in runs.groups.index:
-        seeds = by_seed(runs, group, "backward_transfer").dropna()
-        if seeds.empty:
-            continue
-        row: dict[str, Any] = {"n": len(seeds)}
-        for name in ("backward_transfer", "one_step_backward_transfer"):
-            interval = mean_interval(by_seed(runs, group, name).dropna())
-            row |= {name: float(interval.mean), f"{name}_low": float(interval.low)}
-            row[f"{name}_high"] = float(interval.high)
-        rows.append(row)
-        groups.append(group)
-    return runs.groups.join(pd.DataFrame(rows, index=pd.Index(groups, name="group")), how="inner")
 
 
 def scored_tasks(runs: Runs) -> dict[int, pd.DataFrame]:

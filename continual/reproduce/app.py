@@ -3,9 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.table import Table as RichTable
 from continual.config import check_config
 from continual.errors import ConfigError, UserError
 from continual.reproduce.child import Stopped, train
+from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, Point, from_sweeper
 from continual.reproduce.selection import Choice, select
 from continual.reproduce.settings import Settings, named_agents, settings
@@ -25,21 +25,19 @@ from continual.sweep.entry import config_folder
 from continual.sweep.messages import one_sentence
 from continual.sweep.resolvers import register_resolvers
 
-# Replica-steps a second of one CPU core with the paper's networks; small machines are near these.
-_STATED = {"mlp": 5_000.0, "convnet": 390.0, "deep_convnet": 300.0}
-
 console = Console(width=1000, highlight=False)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done for one agent: its grid, its runs' common overrides, a run's length in steps."""
+    """What is to be done for one agent: its grid, its runs' overrides and length in steps, and where."""
 
     agent: str
     grid: Grid
     overrides: Sequence[str]
     steps: int
     network: str
+    place: Place
 
 
 def main() -> None:
@@ -55,6 +53,8 @@ def main() -> None:
         if sentence is None:
             raise
         sys.exit(f"error: {sentence}")
+    except KeyboardInterrupt:
+        _say_stopped()
 
 
 def run(composed: DictConfig) -> None:
@@ -66,8 +66,7 @@ def run(composed: DictConfig) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except Stopped:
-        console.print("Stopped; the same command goes on from here.")
-        sys.exit(130)
+        _say_stopped()
 
 
 def reproduce(chosen: Settings) -> None:
@@ -83,16 +82,26 @@ def reproduce(chosen: Settings) -> None:
         return
     choices: dict[str, Choice] = {}
     final: list[Path] = []
+    _submit(plans, chosen.sweep_seeds, sweep_folder, chosen)
     for number, one in enumerate(plans, start=1):
         console.print(f"Sweep {number} of {len(plans)}: {one.agent}")
         choices[one.agent] = sweep(one, chosen)
         console.print(f"{one.agent}: {_told(choices[one.agent])}")
-    for number, one in enumerate(plans, start=1):
-        console.print(f"Fresh seeds {number} of {len(plans)}: {one.agent}")
-        best = replace(one, grid=Grid({key: [v] for key, v in choices[one.agent].point.items()}))
-        _train(best, chosen.seeds, final_folder(chosen, one.agent))
+    best = [
+        replace(one, grid=Grid({key: [value] for key, value in choices[one.agent].point.items()}))
+        for one in plans
+    ]
+    _submit(best, chosen.seeds, final_folder, chosen)
+    for number, one in enumerate(best, start=1):
+        console.print(f"Fresh seeds {number} of {len(best)}: {one.agent}")
+        _train(one, chosen.seeds, final_folder(chosen, one.agent))
         final.append(final_folder(chosen, one.agent) / point_name(choices[one.agent].point))
     _report(chosen, choices, final, published)
+
+
+def _say_stopped() -> None:
+    console.print("Stopped; the same command goes on from here.")
+    sys.exit(130)
 
 
 def plan(agent: str, chosen: Settings) -> Plan:
@@ -102,7 +111,14 @@ def plan(agent: str, chosen: Settings) -> Plan:
     overrides += chosen.overrides
     config = hydra.compose("train", ["sweep=paper", *overrides], return_hydra_config=True)
     params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
+    launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     assert isinstance(params, dict)
+    assert isinstance(launcher, dict)
+    if launcher.get("detach"):
+        raise ConfigError(
+            "overrides: with hydra.launcher.detach=true there are no results to choose a configuration by, "
+            "because detached jobs cannot be waited for here; leave it out."
+        )
     replaced = chosen.grid or {}
     added = {key: OmegaConf.select(config, key) for key in replaced if "." in key and key not in params}
     grid = from_sweeper(
@@ -112,7 +128,9 @@ def plan(agent: str, chosen: Settings) -> Plan:
     )
     _check([*overrides, *_assignments(grid.points[0]), f"seed={chosen.seeds[0]}"])
     steps = int(config.env.num_tasks) * int(config.env.steps_per_task)
-    return Plan(agent, grid, overrides, steps, str(config.hydra.runtime.choices["network"]))
+    network = str(config.hydra.runtime.choices["network"])
+    where = place({str(key): value for key, value in launcher.items()}, str(config.device))
+    return Plan(agent, grid, overrides, steps, network, where)
 
 
 def sweep(one: Plan, chosen: Settings) -> Choice:
@@ -176,7 +194,19 @@ def _grown(one: Plan, choice: Choice) -> Grid:
     return grid
 
 
-def _train(one: Plan, seeds: Sequence[int], folder: Path) -> None:
+def _submit(
+    plans: Sequence[Plan],
+    seeds: Sequence[int],
+    folder: Callable[[Settings, str], Path],
+    chosen: Settings,
+) -> None:
+    """Where there is a queue, put everything into it before waiting for the first of it."""
+    for one in plans:
+        if one.place.slurm and len(plans) > 1:
+            _train(one, seeds, folder(chosen, one.agent), "hydra.launcher.detach=true")
+
+
+def _train(one: Plan, seeds: Sequence[int], folder: Path, *more: str) -> None:
     names = [f"{key.rpartition('.')[2]}=${{{key}}}" for key in _named_keys(one.grid.points[0])]
     lists = {key: ",".join(_text(value) for value in values) for key, values in one.grid.values.items()}
     status = train(
@@ -186,6 +216,7 @@ def _train(one: Plan, seeds: Sequence[int], folder: Path) -> None:
             f"seed={','.join(map(str, seeds))}",
             f"hydra.sweep.dir='{folder}'",
             f"hydra.sweep.subdir='{','.join(names)}/seed=${{seed}}'",
+            *more,
         ]
     )
     if status:
@@ -224,36 +255,11 @@ def _announce(plans: Sequence[Plan], chosen: Settings) -> None:
     console.print(f"{chosen.problem} with {chosen.optimizer}, in {chosen.dir}")
     console.print(table)
     runs = sum(_runs(one, chosen) for one in plans)
-    done, measured = _finished(Path(chosen.dir))
+    done, measured = finished(Path(chosen.dir))
     steps = sum(_runs(one, chosen) * one.steps for one in plans)
     left = steps * max(0, runs - done) / runs
-    rate, origin = _rate(chosen, measured, plans)
-    took = timedelta(seconds=round(left / rate))
-    console.print(f"{runs} runs, {done} of them finished; about {took} at {rate:,.0f} steps/s ({origin}).")
-
-
-def _rate(chosen: Settings, measured: float, plans: Sequence[Plan]) -> tuple[float, str]:
-    if chosen.steps_per_second != "auto":
-        return chosen.steps_per_second, "as given"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if measured:
-        return measured * cores, f"as measured, with {cores} at a time"
-    stated = min(_STATED.get(one.network, min(_STATED.values())) for one in plans)
-    return stated * cores, f"a guess for {cores} CPU cores; measured once runs have finished"
-
-
-def _finished(folder: Path) -> tuple[int, float]:
-    """How many runs there are results of, and replica-steps a second in one process, 0 if there are none."""
-    steps, seconds, done = 0, 0.0, 0
-    for path in sorted(folder.glob("*/*/*/*/summary.json")):
-        try:
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            done += summary["status"] in ("completed", "diverged")
-            steps += summary["steps"]
-            seconds += summary["wall_seconds"] / summary["replicas"]
-        except (OSError, ValueError, KeyError):
-            continue
-    return done, steps / seconds if seconds else 0.0
+    told = estimate(left, plans[0].place, [one.network for one in plans], measured, chosen.steps_per_second)
+    console.print(f"{runs} runs, {done} of them finished; {told}")
 
 
 def _runs(one: Plan, chosen: Settings) -> int:

@@ -46,7 +46,10 @@ def _stop_with_the_parent() -> None:
 
 
 if __name__ == "__main__":
-    from continual.sweep.entry import main
+    try:
+        from continual.sweep.entry import main
 
-    threading.Thread(target=_stop_with_the_parent, daemon=True).start()
-    main()
+        threading.Thread(target=_stop_with_the_parent, daemon=True).start()
+        main()
+    except KeyboardInterrupt:  # before training heeds it; the parent says that it is stopped
+        sys.exit(130)

@@ -48,8 +48,9 @@ def run_writer(root: Path) -> Write:
     """A function that writes a run folder below `root` and returns it.
 
     `nodes` replaces top-level nodes of CONFIG, `options` entries of OPTIONS; `accuracies` are the
-    online accuracies by task, `measures` further columns of tasks.csv. `status=None` leaves
-    summary.json out; `age` is in seconds.
+    online accuracies by task, `measures` further columns of tasks.csv, `forgetting` the rows of
+    forgetting.csv, each with an accuracy for each task so far. `status=None` leaves summary.json
+    out; `age` is in seconds.
     """
 
     def write(
@@ -64,6 +65,7 @@ def run_writer(root: Path) -> Write:
         task_types: Sequence[str] | None = None,
         test_accuracies: Sequence[float] | None = None,
         measures: Mapping[str, Sequence[float]] | None = None,
+        forgetting: Sequence[Sequence[float]] | None = None,
         age: float = 0,
         **summary: Any,
     ) -> Path:
@@ -87,6 +89,13 @@ def run_writer(root: Path) -> Write:
                 **(measures or {}),
             }
         ).to_csv(folder / "tasks.csv", index=False)
+        if forgetting is not None:
+            rows = [
+                {"task": k, **{str(m): value for m, value in enumerate(row)}}
+                for k, row in enumerate(forgetting)
+            ]
+            columns = ["task", *map(str, range(len(accuracies)))]
+            pd.DataFrame(rows, columns=columns).to_csv(folder / "forgetting.csv", index=False)
         written = [folder / "tasks.csv"]
         if status is not None:
             content = {

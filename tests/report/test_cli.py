@@ -70,6 +70,17 @@ def test_without_a_completed_run_there_is_a_table_but_no_figure(write_run, tmp_p
         "report.md",
     ]
     assert pd.read_csv(tmp_path / "report" / "online_accuracy.csv").empty
+    assert "| base | 1 |" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_why_a_run_failed_is_told(write_run, tmp_path, capsys):
+    error = "Traceback (most recent call last):\n  ...\nRuntimeError: out of memory\n"
+    folder = write_run("0", status="failed", error=error)
+    (folder / "tasks.csv").unlink()
+    assert main([str(tmp_path)]) == 0
+    note = f"1 failed run, such as {folder}: RuntimeError: out of memory"
+    assert note in capsys.readouterr().out
+    assert note in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_repetitions_are_mentioned(sweep, write_run, capsys):

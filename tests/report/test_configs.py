@@ -1,8 +1,9 @@
 import pytest
 import yaml
 
+from continual.config import results_part
 from continual.errors import DataError
-from continual.report.configs import canonical, node_path, read_config
+from continual.report.configs import _flatten, canonical, node_path, read_config
 
 
 def test_keys_that_do_not_change_results_are_left_out(write_run):
@@ -26,7 +27,26 @@ def test_keys_that_do_not_change_results_are_left_out(write_run):
         "env.dataset.folder",
         "optimizer._target_",
         "optimizer.lr",
+        "engine.precision",
     }
+
+
+def test_what_decides_results_is_what_the_program_says_does(compose, write_run):
+    """Of a real config: its hash and the report's groups go by the same keys."""
+    config = compose("env=permuted_mnist", "agent=l2_init")
+    nodes = {key: node for key, node in config.items() if key != "seed"}
+    values = read_config(write_run("a", config["seed"], nodes=nodes)).values
+    decisive = results_part(config)
+    del decisive["seed"]
+    assert values == _flatten(decisive)
+
+
+def test_precision_changes_results_and_is_float32_where_it_is_not_said(write_run):
+    engines = {"old": {}, "new": {"precision": "float32", "threads": 2}, "bf16": {"precision": "bf16"}}
+    old, new, bf16 = (
+        read_config(write_run(name, nodes={"engine": engine})) for name, engine in engines.items()
+    )
+    assert old.identity == new.identity != bf16.identity
 
 
 @pytest.mark.parametrize(

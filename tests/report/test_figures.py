@@ -1,8 +1,10 @@
+import itertools
+
 import pytest
 from matplotlib.collections import PolyCollection
 
-from continual.report.figures import online_accuracy_figure
-from continual.report.layout import DASHES, PALETTE
+from continual.report.figures import online_accuracy_figure, totals_figure
+from continual.report.layout import DASHES, PALETTE, lay_out
 from continual.report.runs import load_runs
 from continual.report.statistics import online_accuracy
 
@@ -123,3 +125,32 @@ def test_of_many_groups_the_best_are_drawn(write_run, tmp_path):
     assert "2 lower groups not drawn" in axis.texts[0].get_text()
     looks = {(line.get_color(), str(line._dash_pattern)) for line in axis.get_lines()}
     assert len(looks) == styles
+
+
+def test_what_goes_with_an_environment_is_said_once_and_names_no_line(write_run, tmp_path):
+    for name, tasks in (("one", 2), ("two", 3)):
+        for agent, lr in itertools.product(("base", "l2_init"), (0.1, 0.2)):
+            nodes = {
+                "env": {**CONFIG["env"], "_target_": name, "num_tasks": tasks},
+                "optimizer": {"_target_": "Adam", "lr": lr},
+                **({"agent": L2_INIT} if agent == "l2_init" else {}),
+            }
+            overrides = [f"env.num_tasks={tasks}"]
+            options = {"env": name, "agent": agent}
+            write_run(
+                f"{name}/{agent}{lr}", 0, (0.5,) * tasks, nodes=nodes, options=options, overrides=overrides
+            )
+    layout = lay_out(load_runs([tmp_path]))
+    assert [title for title, _ in layout.panels()] == ["one", "two"]
+    assert layout.implied() == ["one: num_tasks=2.", "two: num_tasks=3."]
+    assert set(layout.styles) == {f"{agent}, lr={lr}" for agent in ("base", "l2_init") for lr in (0.1, 0.2)}
+
+
+def test_bars_intervals_and_their_numbers_are_inside(write_run, tmp_path):
+    for seed in range(2):
+        write_run(f"{seed}", seed, (0.2 + 0.6 * seed,) * 2)
+    runs = load_runs([tmp_path])
+    (axis,) = totals_figure(runs, lay_out(runs)).axes
+    assert axis.get_xlim()[1] > 0.8
+    (number,) = (text for text in axis.texts if text.get_text() == "0.500")
+    assert number.xy[0] == pytest.approx(0.8)

@@ -96,6 +96,7 @@ def test_environment_then_agent_then_the_rest():
         return config(values, optimizer=name, agent=name, env=name)
 
     assert group_runs([run("a"), run("b")]).keys == ["env", "agent", "optimizer"]
+    assert list(group_runs([run("a"), run("a")]).common) == ["env", "optimizer"]
 
 
 def test_values_of_any_type_are_grouped():

@@ -68,6 +68,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 nodes={**nodes, "agent": L2_INIT},
                 options={**options, "agent": "l2_init"},
                 measures=measures,
+                forgetting=[[0.9], [0.8, 0.9], [0.3 + seed / 5, 0.6, 0.8]],
                 backward_transfer=-0.4,
                 one_step_backward_transfer=-0.1,
             )
@@ -125,7 +126,7 @@ def test_figures_take_the_pages_colours_and_have_a_description(page):
 def test_markdown_names_existing_figures_and_its_tables_are_even(page):
     text = (page.parent / "report.md").read_text()
     figures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    assert len(figures) == 7
+    assert len(figures) == 8
     for figure in figures:
         assert (page.parent / figure).exists()
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
@@ -164,7 +165,7 @@ def test_page_in_a_browser(page, tmp_path):
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title
     sizes = json.loads(title[1])
-    assert len(sizes["figures"]) == 7
+    assert len(sizes["figures"]) == 8
     for width, height in sizes["figures"]:
         assert 300 < width <= 1200
         assert height > 100

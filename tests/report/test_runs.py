@@ -141,3 +141,14 @@ def test_damaged_tasks_of_a_completed_run_are_named(write_run, tmp_path, content
         path.write_text(content)
     with pytest.raises(DataError, match=r"tasks\.csv is damaged"):
         load_runs([tmp_path])
+
+
+def test_runs_of_another_precision_are_a_group_of_their_own_and_other_engines_are_not(write_run, tmp_path):
+    engines = [{"threads": 2}, {"precision": "float32", "chunk_steps": 7}, {"precision": "bf16"}]
+    for seed, engine in enumerate(engines):
+        write_run(str(seed), seed, nodes={"engine": engine})
+    runs = load_runs([tmp_path])
+    assert runs.shown == ["engine.precision"]
+    assert runs.groups["engine.precision"].tolist() == ["bf16", "float32"]
+    assert sorted(zip(runs.runs["seed"], runs.runs["group"], strict=True)) == [(0, 1), (1, 1), (2, 0)]
+    assert runs.notes == []

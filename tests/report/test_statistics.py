@@ -9,7 +9,6 @@ from continual.report.runs import load_runs
 from continual.report.statistics import (
     accuracy_curve,
     compare,
-    forgetting,
     interquartile_mean,
     mean_interval,
     measure_by_task,
@@ -252,17 +251,6 @@ def test_without_common_seeds_there_is_no_difference(write_run, tmp_path):
     assert row["pairs"] == 0
     assert math.isnan(row["difference"])
     assert row["probability"] == 0.5
-
-
-def test_forgetting(write_run, tmp_path):
-    for seed, transfer in enumerate((-0.2, -0.5)):
-        write_run(f"a/{seed}", seed, backward_transfer=transfer, one_step_backward_transfer=transfer / 2)
-    write_run("b", 0, nodes={"agent": L2_INIT}, options={"agent": "l2_init"})
-    (row,) = forgetting(load_runs([tmp_path])).to_dict("records")
-    assert (row["agent"], row["n"]) == ("base", 2)
-    assert row["backward_transfer"] == pytest.approx(-0.35)
-    assert (row["backward_transfer_low"], row["backward_transfer_high"]) == (-0.5, -0.2)
-    assert row["one_step_backward_transfer"] == pytest.approx(-0.175)
 
 
 def test_a_measure_that_only_some_groups_have(write_run, tmp_path):

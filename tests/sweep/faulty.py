@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from torch import Tensor
 
 from continual.agents.agent import Agent, Context, Weights
@@ -16,7 +17,7 @@ from continual.tree import Tree
 FATAL_STEP = 15
 
 _calls = {fate: itertools.count(1) for fate in ("fine", "raises", "dies_once", "dies_always")}
-_mended: set[str] = set()
+_mended: dict[str, bool] = {}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,6 @@ class Faulty(Agent):
         return None
 
 
-def mend(fate: str) -> None:
-    """From now on, in this process, nothing goes wrong with this fate."""
-    _mended.add(fate)
+def mend(fate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, in this process, nothing goes wrong with this fate, until the test is over."""
+    monkeypatch.setitem(_mended, fate, True)

@@ -163,7 +163,7 @@ def test_workers_that_die_and_raise(train: CommandLine, faulty: Sequence[str], w
 
 
 def test_an_error_in_this_process_fails_its_population_only_and_can_be_mended(
-    train: CommandLine, faulty: Sequence[str], workplace: Path
+    train: CommandLine, faulty: Sequence[str], workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("-m", *IN_SWEEP, *faulty, "agent.fate=raises,fine")
     finished = train(*command)
@@ -174,7 +174,7 @@ def test_an_error_in_this_process_fails_its_population_only_and_can_be_mended(
     failed, fine = (summary(workplace / "sweep" / number) for number in "01")
     assert (failed["status"], fine["status"]) == ("failed", "completed")
 
-    mend("raises")
+    mend("raises", monkeypatch)
     again = train(*command)
     assert again.code == 0
     assert "2 runs, 1 of them finished before" in again.out

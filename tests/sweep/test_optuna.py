@@ -180,7 +180,9 @@ def test_divergence_is_the_worst_of_results(train: CommandLine, workplace: Path)
     assert "with optimizer.lr=0.001;" in finished.out
 
 
-def test_a_run_that_fails_ends_it_and_is_tried_again(train: CommandLine, workplace: Path) -> None:
+def test_a_run_that_fails_ends_it_and_is_tried_again(
+    train: CommandLine, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (workplace / "agent").mkdir()
     (workplace / "agent" / "faulty.yaml").write_text(
         f"_target_: tests.sweep.faulty.Faulty\nfate: fine\ndiary: {workplace / 'diary'}\n"
@@ -192,7 +194,7 @@ def test_a_run_that_fails_ends_it_and_is_tried_again(train: CommandLine, workpla
     values = {values["agent.fate"]: value for _, values, value in trials(workplace / "sweep")}
     assert values["raises"] is None
     assert values["fine"] is not None
-    mend("raises")
+    mend("raises", monkeypatch)
     assert train(*how).code == 0
     assert None not in [value for _, _, value in trials(workplace / "sweep")]
 
