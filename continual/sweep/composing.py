@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -20,14 +21,21 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from continual.errors import ConfigError
 from continual.sweep.messages import one_sentence
 
+# What of Hydra's own node is a job's own.
+_OWN = ("job", "overrides", "runtime")
+
 
 @dataclass(frozen=True)
 class Composed:
-    """A job as Hydra has composed it: its config with the `hydra` node, until the next one is composed."""
+    """A job as Hydra has composed it: its config with the `hydra` node, until the next one is composed.
+
+    `shared` is what of that node many jobs have in common, as plain values.
+    """
 
     number: int
     overrides: list[str]
     config: DictConfig
+    shared: dict[str, Any]
 
     @property
     def folder(self) -> Path:
@@ -37,9 +45,7 @@ class Composed:
 
     def hydra_node(self) -> dict[str, Any]:
         """Hydra's own node as plain values, its interpolations as they are, as in the file Hydra writes."""
-        node = OmegaConf.to_container(self.config.hydra, enum_to_str=True)
-        assert isinstance(node, dict)
-        return {str(name): value for name, value in node.items()}
+        return {**self.shared, **{name: _plain(self.config.hydra[name]) for name in _OWN}}
 
 
 class Composer:
@@ -48,24 +54,25 @@ class Composer:
     def __init__(self, loader: ConfigLoader, sweep: DictConfig) -> None:
         self._loader, self._sweep = loader, sweep
         self._parser = OverridesParser.create()
-        self._templates: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+        self._templates: dict[tuple[str, ...], tuple[DictConfig, DictConfig, dict[str, Any]]] = {}
         self._is_group: dict[str, bool] = {}
 
     def compose(self, overrides: Sequence[str], number: int) -> Composed:
         """The job with these overrides; ConfigError, naming the job, if there is no such config."""
         with naming(number, overrides):
             try:
-                config = self._from_template(overrides)
+                config, shared = self._from_template(overrides)
             except Exception:  # Hydra says best what is wrong
                 config = self._loader.load_sweep_config(self._sweep, list(overrides))
+                shared = _plain(config.hydra)
             with read_write(config.hydra), open_dict(config):
                 config.hydra.job.id = str(number)
                 config.hydra.job.num = number
-                composed = Composed(number, list(overrides), config)
+                composed = Composed(number, list(overrides), config, shared)
                 config.hydra.runtime.output_dir = str(composed.folder.absolute())
             return composed
 
-    def _from_template(self, overrides: Sequence[str]) -> DictConfig:
+    def _from_template(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
         parsed = self._parser.parse_overrides(list(overrides))
         plain = [one for one in parsed if self._sets_a_value(one)]
         key = tuple(text for text, one in zip(overrides, parsed, strict=True) if not self._sets_a_value(one))
@@ -73,8 +80,8 @@ class Composer:
             template = self._loader.load_sweep_config(self._sweep, list(key))
             hydra = template.hydra
             _content(template).pop("hydra")
-            self._templates[key] = template, hydra
-        template, hydra = self._templates[key]
+            self._templates[key] = template, hydra, _plain(hydra)
+        template, hydra, shared = self._templates[key]
         # Hydra's own node is the larger part by far. It is not copied: each job in turn has it.
         config = copy.deepcopy(template)
         _content(config)["hydra"] = hydra
@@ -85,14 +92,16 @@ class Composer:
             node.overrides.task = [
                 text for text, one in zip(overrides, parsed, strict=True) if not one.is_hydra_override()
             ]
-            names = node.job.config.override_dirname
-            node.job.override_dirname = get_overrides_dirname(
-                overrides=[one for one in parsed if not one.is_hydra_override()],
-                kv_sep=names.kv_sep,
-                item_sep=names.item_sep,
-                exclude_keys=names.exclude_keys,
-            )
-        return config
+            dirname = getattr(config_loader_impl, "get_overrides_dirname", None)
+            if dirname is not None:  # Hydra 1.4 makes this of the overrides when it is asked for
+                names = node.job.config.override_dirname
+                node.job.override_dirname = dirname(
+                    overrides=[one for one in parsed if not one.is_hydra_override()],
+                    kv_sep=names.kv_sep,
+                    item_sep=names.item_sep,
+                    exclude_keys=names.exclude_keys,
+                )
+        return config, shared
 
     def _sets_a_value(self, override: Override) -> bool:
         """Whether this changes no more than the value of a key that is there."""
@@ -105,6 +114,12 @@ class Composer:
             and not override.is_hydra_override()
             and not self._is_group[key]
         )
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(node, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
 
 
 def _content(config: DictConfig) -> dict[Any, Any]:

@@ -18,6 +18,7 @@ from continual.errors import UserError
 from continual.sweep import jobs
 from continual.sweep.best import register_best
 from continual.sweep.grid import GridSweeper
+from continual.sweep.leaving import leave
 from continual.sweep.messages import one_sentence
 from continual.sweep.optuna import OptunaSweeper
 from continual.sweep.packed import PackedLauncher
@@ -28,6 +29,18 @@ from continual.tracking.lock import release_held
 from continual.tracking.progress import Progress
 
 log = logging.getLogger(__name__)
+
+
+def program() -> None:
+    """`main` in a process of its own, which it ends."""
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            leave(1)
+        leave(end.code or 0)
+    leave(0)
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from torch import nn
 from continual import training
 from continual.config import Replica, device
 
-# Parameters of a population for one CPU core (measured where a core has 1 MB of L2 and shares 32 MB of L3).
-_CACHED_PARAMETER_BYTES = 3 * 2**20
+# Parameters of a population for one CPU core (measured with all cores busy, where a core has 1 MB of L2).
+_CACHED_PARAMETER_BYTES = 3 * 2**19
 _BYTES_PER_PARAMETER = 4
 _MOST_ON_A_CORE = 64
 
@@ -40,7 +40,7 @@ def population_size(run: Replica) -> int:
 def size_in_cache(network: nn.Module) -> int:
     """How many replicas of this network a CPU core trains fastest, as measured.
 
-    As many as leave parameters, initial values and gradients in the cache: 8 of the paper's MLP. Of networks
+    As many as leave parameters, initial values and gradients in the cache: 4 of the paper's MLP. Of networks
     with convolutions 1: the libraries for a CPU are slow at the grouped convolutions that several become.
     """
     if any(isinstance(m, nn.Conv2d) for m in network.modules()):

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -12,13 +13,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from continual.config import Replica
+from continual.sweep.leaving import leave
 from continual.tracking.progress import Snapshot
 from continual.training import Interrupted, Outcome
 
 _ATTEMPTS = 2
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_END = 60  # of a chunk of steps and a population's checkpoints
-_SECONDS_TO_LEAVE = 0.3  # for a process that has nothing left to do; nothing is lost where it takes longer
+_SECONDS_TO_LEAVE = 5  # for a process that has nothing left to do; it takes a tenth of one
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,17 @@ def _with_news(pool: Sequence[_Worker]) -> list[_Worker]:
 
 
 def _serve(connection: Connection, gpu: str | None, code: Mapping[str, Any] | None) -> None:
-    """A worker's life: train what comes down the line until it is closed.
+    """A worker's life: train what comes down the line until it is closed."""
+    try:
+        _train_all(connection, gpu, code)
+    except Exception:
+        traceback.print_exc()
+        leave(1)
+    leave(0)
+
+
+def _train_all(connection: Connection, gpu: str | None, code: Mapping[str, Any] | None) -> None:
+    """Train what comes down the line until it is closed.
 
     Signals go to the whole group of processes, but only the first of them heeds them and closes the line;
     when it is killed, the line is closed too. In the middle of a population, that asks it to stop.
@@ -142,8 +154,6 @@ def _serve(connection: Connection, gpu: str | None, code: Mapping[str, Any] | No
         signal.signal(one, signal.SIG_IGN)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
-    import traceback
-
     from continual.errors import UserError
     from continual.provenance import submitted
     from continual.training import train
