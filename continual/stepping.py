@@ -177,7 +177,12 @@ class _Compiled:
         del self._first
 
     def _backend(self, graph: torch.fx.GraphModule, example_inputs: list[Tensor]) -> Callable[..., Any]:
-        made = torch._dynamo.lookup_backend("inductor")(graph, example_inputs)
+        from torch._inductor import config  # takes a second
+
+        on_cpu = example_inputs[0].device.type == "cpu"
+        # Helper processes for compiling take longer to start and to end than they save on the few kernels.
+        with config.patch({"compile_threads": 1} if on_cpu else {}):
+            made = torch._dynamo.lookup_backend("inductor")(graph, example_inputs)
 
         def first(*tensors: Tensor) -> Any:
             self._again = functools.partial(made, *tensors)

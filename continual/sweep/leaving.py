@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import multiprocessing.util
 import os
 import sys
 from typing import NoReturn
@@ -12,6 +13,7 @@ def leave(exit_code: int) -> NoReturn:
 
     Python would then take apart, one by one, the many objects that come with torch: a second and more.
     """
+    multiprocessing.util._exit_function()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -29,11 +30,15 @@ def left_alone(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def test_killed_at_random_moments(npz: Path, tmp_path: Path, left_alone: dict[str, bytes]) -> None:
-    """Each time with all its workers; half of the resumes are by the command, half by sweep.py."""
+    """Each time with all its workers; half of the resumes are by the command, half by sweep.py.
+
+    A sweep that comes to its end in between is compared, and another one begun.
+    """
     sweep = tmp_path / "sweep"
     arguments = sweep_arguments(npz, sweep, "hydra.launcher.workers=2", seeds=SEEDS)
     draw = random.Random(0)
-    for kill in range(KILLS):
+    kill = 0
+    while kill < KILLS:
         before = _writings(sweep)
         again = kill % 2 and (sweep / "7" / ".hydra" / "config.yaml").exists()
         script = Script(
@@ -45,8 +50,13 @@ def test_killed_at_random_moments(npz: Path, tmp_path: Path, left_alone: dict[st
         # Killed while it writes checkpoints, one after each chunk of five steps.
         until(lambda: _writings(sweep) > before or script.process.poll() is not None)  # noqa: B023
         time.sleep(draw.uniform(0, 1))
-        script.kill_all()
-        # Its workers notice, and leave the folders to the next.
+        if script.process.poll() is None:
+            script.kill_all()
+            kill += 1
+        else:
+            assert script.wait() == 0, script.output()
+            assert tables(sweep, 2 * SEEDS) == left_alone
+            shutil.rmtree(sweep)
     Script("train", *arguments, folder=tmp_path).succeed()
     assert tables(sweep, 2 * SEEDS) == left_alone
 
