@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from continual.config import check_config
 from continual.sweep.best import register_best
 from continual.sweep.entry import config_folder
+from continual.sweep.optuna import Search
 
 ROOT = Path(__file__).parents[1]
 README = re.sub(r"\\\n +", "", (ROOT / "README.md").read_text())
@@ -30,13 +32,17 @@ def commands(script: str) -> list[str]:
 def test_every_training_command_composes(command: str) -> None:
     words = [word for word in shlex.split(command) if word != "-m" and "weight_clipping" not in word]
     words = [word for word in words if not word.startswith("agent.kappa")]
-    overrides = OverridesParser.create().parse_overrides(words)
     register_best(config_folder() / "best.yaml")
-    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        for job in jobs:
-            own = [override for override in job if not override.startswith("device=cuda")]
-            config = OmegaConf.to_container(compose("train", own), resolve=True)
+        if "hydra/sweeper=optuna" in words:
+            search = Search.of(words, GlobalHydra.instance().config_loader())
+            jobs = [job for values in search.edges() for job in search.runs(values)]
+        else:
+            overrides = OverridesParser.create().parse_overrides(words)
+            (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        without_seeds = {tuple(o for o in job if not o.startswith(("seed=", "device=cuda"))) for job in jobs}
+        for job in without_seeds:
+            config = OmegaConf.to_container(compose("train", list(job)), resolve=True)
             assert isinstance(config, dict)
             check_config({str(name): node for name, node in config.items()})
 

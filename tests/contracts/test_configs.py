@@ -20,9 +20,8 @@ NEEDS = {"npz": ["env.dataset.path=mine.npz"]}
 # Tables of published numbers and grids are commented as a whole.
 COMMENTED = sorted(
     path
-    for group in (".", "agent", "env", "env/dataset", "network", "optimizer", "hydra/launcher")
-    for path in (FOLDER / group).glob("*.yaml")
-    if path.name != "best.yaml"
+    for path in FOLDER.rglob("*.yaml")
+    if path.name != "best.yaml" and not path.is_relative_to(FOLDER / "sweep")
 )
 
 

@@ -115,9 +115,13 @@ def test_folders_may_be_named_after_overrides(train: CommandLine, workplace: Pat
     assert [re.search(r"seed=\d", folder)[0] for folder in sorted(folders)] == ["seed=0", "seed=1"]  # type: ignore[index]
 
 
-def test_hydras_own_launcher_works_as_well(train: CommandLine, workplace: Path) -> None:
-    assert train("-m", "hydra/launcher=basic", "hydra.sweep.dir=sweep", "seed=0,1").code == 0
-    assert [summary(workplace / "sweep" / number)["replicas"] for number in "01"] == [1, 1]
+@pytest.mark.parametrize(("own", "replicas"), [("hydra/launcher=basic", 1), ("hydra/sweeper=basic", 2)])
+def test_hydras_own_plugins_work_as_well(
+    train: CommandLine, workplace: Path, own: str, replicas: int
+) -> None:
+    workers = () if "launcher" in own else ("hydra.launcher.workers=1",)
+    assert train("-m", own, *workers, "hydra.sweep.dir=sweep", "seed=0,1").code == 0
+    assert [summary(workplace / "sweep" / number)["replicas"] for number in "01"] == [replicas] * 2
 
 
 # What goes wrong
