@@ -54,7 +54,8 @@ def engine(bench: Bench) -> Iterator[Row]:
                     yield bench.speed("engine", what, populations, sweep, against, plain, least)
     if bench.quick:
         return
-    for replicas in bench.sizes((1, 8), (1, 256)):
+    usual = bench.fastest_size(bench.mnist, _L2_INIT) if cpu else 256
+    for replicas in bench.sizes((1, usual), (1, usual)):
         with (
             bench.population(bench.mnist, _L2_INIT, "optimizer=sgd", replicas=replicas) as sgd,
             bench.population(bench.mnist, _L2_INIT, "optimizer=adam", replicas=replicas) as adam,
