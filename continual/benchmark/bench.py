@@ -19,6 +19,7 @@ from continual.datasets.mnist import mnist
 from continual.errors import DataError
 from continual.sweep import jobs
 from continual.sweep.entry import config_folder
+from continual.sweep.packed import cores
 from continual.sweep.packing import pack
 from continual.sweep.population_size import population_size
 
@@ -151,11 +152,6 @@ def make_bench(
         else None,
     )
     return bench, f"{source}; 32x32x3 images are random"
-
-
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _random_images(path: Path, count: int, shape: tuple[int, int, int], classes: int) -> list[str]:

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from continual.benchmark.bench import cores, make_bench
+from continual.benchmark.bench import make_bench
 from continual.benchmark.results import Report, Row
 from continual.benchmark.sections import SECTIONS
 from continual.config import device
 from continual.errors import ConfigError, UserError
 from continual.stepping import compiler_problem
+from continual.sweep.packed import cores
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from continual.benchmark.contender import wait_for
-from continual.stepping import CudaGraphs
+from continual.stepping import CudaGraphs, Stepper
 
 # From images [R, B, C, H, W] and weights [R, O, C, K, K] to maps [R, B, O, H', W'].
 Way: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -18,6 +18,8 @@ Way: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 # The paper's network: image, kernel, channels in and out of its two convolutions; images in a batch.
 _LAYERS = ((32, 5, 3, 16), (14, 5, 16, 16))
 _BATCH = 32
+
+_STEPS_TO_WARM_UP = 5  # on a GPU, the capture is among them
 
 
 def grouped(x_RBCHW: Tensor, w_ROCKK: Tensor) -> Tensor:
@@ -70,25 +72,19 @@ def milliseconds(way: Way, replicas: int, where: torch.device, repeats: int) -> 
         for i, (size, kernel, channels, out) in enumerate(_LAYERS)
     ]
 
-    def both() -> None:
-        for x, w in tensors:
+    def both(layers: list[tuple[Tensor, Tensor]]) -> None:
+        for x, w in layers:
             wanted = [tensor for tensor in (x, w) if tensor.requires_grad]
             torch.autograd.grad(way(x, w).square().sum(), wanted)
 
-    again: Callable[[], None] = both
-    if where.type == "cuda":
-        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            both()
-        torch.cuda.current_stream().wait_stream(side)
-        again = CudaGraphs()(both)
-    again()
+    capture = CudaGraphs() if where.type == "cuda" else None
+    stepper = Stepper(both, (tensors,), compiled=False, capture=capture)
+    stepper.run(_STEPS_TO_WARM_UP)
     times = []
     for _ in range(repeats):
         wait_for(where)
         start = time.perf_counter()
-        again()
+        stepper.run(1)
         wait_for(where)
         times.append(time.perf_counter() - start)
     return 1000 * min(times)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from continual.benchmark import convolutions, footprint
-from continual.benchmark.bench import Bench, Problem, cores
+from continual.benchmark.bench import Bench, Problem
 from continual.benchmark.results import Amount, Row
 from continual.sweep.entry import config_folder
+from continual.sweep.packed import cores
 
 Section: TypeAlias = Callable[[Bench], Iterator[Row]]
 

@@ -1,7 +1,6 @@
 """The program behind `scripts/reproduce.py`, from top to bottom: plan, sweep, choose, fresh seeds, report."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +19,8 @@ from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, Point, from_sweeper
 from continual.reproduce.selection import Choice, select
 from continual.reproduce.settings import Settings, named_agents, settings
-from continual.sweep.best import register_best
-from continual.sweep.entry import config_folder
-from continual.sweep.messages import one_sentence
-from continual.sweep.resolvers import register_resolvers
+from continual.sweep.entry import config_folder, start_hydra
+from continual.sweep.plain import plain
 
 console = Console(width=1000, highlight=False)
 
@@ -42,17 +39,8 @@ class Plan:
 
 def main() -> None:
     """Parse the command line and reproduce; exits with 1 on a user's mistake, 130 when stopped."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    register_best(config_folder() / "best.yaml")
-    register_resolvers()
-    start = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="reproduce")
     try:
-        start(run)()
-    except Exception as error:
-        sentence = one_sentence(error)
-        if sentence is None:
-            raise
-        sys.exit(f"error: {sentence}")
+        start_hydra(run, "reproduce")
     except KeyboardInterrupt:
         _say_stopped()
 
@@ -60,9 +48,7 @@ def main() -> None:
 def run(composed: DictConfig) -> None:
     """Reproduce what a composed conf/reproduce.yaml describes."""
     try:
-        values = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(values, dict)
-        reproduce(settings({str(key): value for key, value in values.items()}))
+        reproduce(settings(plain(composed)))
     except UserError as error:
         sys.exit(f"error: {error}")
     except Stopped:
@@ -110,10 +96,7 @@ def plan(agent: str, chosen: Settings) -> Plan:
     overrides += [] if chosen.num_tasks is None else [f"env.num_tasks={chosen.num_tasks}"]
     overrides += chosen.overrides
     config = hydra.compose("train", ["sweep=paper", *overrides], return_hydra_config=True)
-    params = OmegaConf.to_container(config.hydra.sweeper.params, resolve=True)
-    launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-    assert isinstance(params, dict)
-    assert isinstance(launcher, dict)
+    params, launcher = plain(config.hydra.sweeper.params), plain(config.hydra.launcher)
     if launcher.get("detach"):
         raise ConfigError(
             "overrides: with hydra.launcher.detach=true there are no results to choose a configuration by, "
@@ -122,15 +105,13 @@ def plan(agent: str, chosen: Settings) -> Plan:
     replaced = chosen.grid or {}
     added = {key: OmegaConf.select(config, key) for key in replaced if "." in key and key not in params}
     grid = from_sweeper(
-        {str(key): value for key, value in params.items()}
-        | {key: value for key, value in added.items() if value is not None},
+        params | {key: value for key, value in added.items() if value is not None},
         replaced,
     )
     _check([*overrides, *_assignments(grid.points[0]), f"seed={chosen.seeds[0]}"])
     steps = int(config.env.num_tasks) * int(config.env.steps_per_task)
     network = str(config.hydra.runtime.choices["network"])
-    where = place({str(key): value for key, value in launcher.items()}, str(config.device))
-    return Plan(agent, grid, overrides, steps, network, where)
+    return Plan(agent, grid, overrides, steps, network, place(launcher, str(config.device)))
 
 
 def sweep(one: Plan, chosen: Settings) -> Choice:
@@ -227,9 +208,7 @@ def _train(one: Plan, seeds: Sequence[int], folder: Path, *more: str) -> None:
 
 
 def _check(overrides: Sequence[str]) -> None:
-    config = OmegaConf.to_container(hydra.compose("train", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    check_config({str(key): value for key, value in config.items()})
+    check_config(plain(hydra.compose("train", list(overrides))))
 
 
 def _check_grid_keys(chosen: Settings, plans: Sequence[Plan]) -> None:

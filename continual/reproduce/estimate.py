@@ -1,16 +1,14 @@
 """How long a reproduction takes, as far as that can be known beforehand."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from continual.config import device
+from continual.sweep.packed import populations_at_a_time
 
 # Replica-steps a second of one CPU core with the paper's networks; small machines are near these.
 _STATED = {"mlp": 5_000.0, "convnet": 390.0, "deep_convnet": 300.0}
@@ -34,14 +32,8 @@ def place(launcher: dict[str, Any], device_name: str) -> Place:
     """The place that a launcher's config and the config's `device` name; ConfigError if it is not there."""
     if str(launcher["_target_"]).endswith(".SlurmLauncher"):
         return Place(True, bool(launcher["gpus"]) and device_name != "cpu", 0, int(launcher["cpus"]))
-    where = device(device_name)
-    gpu = where.type == "cuda"
-    asked = launcher.get("workers", "auto")
-    if asked != "auto":
-        return Place(False, gpu, int(asked))
-    if gpu:
-        return Place(False, True, torch.cuda.device_count() if where.index is None else 1)
-    return Place(False, False, _cores())
+    at_a_time = populations_at_a_time(launcher.get("workers", "auto"), device_name)
+    return Place(False, device(device_name).type == "cuda", at_a_time)
 
 
 def finished(folder: Path) -> tuple[int, float]:
@@ -93,7 +85,3 @@ def estimate(
         )
     took = timedelta(seconds=round(steps / rate))
     return f"about {took} at {rate:,.0f} steps/s ({origin})."
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.plugins.plugin import Plugin
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from continual import schema, training
 from continual.config import Config, check_here
@@ -23,6 +23,8 @@ from continual.sweep import jobs, optuna
 from continual.sweep.grid import GridSweeper
 from continual.sweep.launcher import SweepLauncher
 from continual.sweep.messages import one_sentence
+from continual.sweep.plain import plain
+from continual.sweep.sweeper import in_words
 from continual.tracking.lock import hold
 
 
@@ -49,10 +51,9 @@ class CheckBeforeRun(Callback):
 def _check_plugins(config: DictConfig) -> None:
     """The launcher and the sweeper, as far as they are ours, and whether they go together."""
     for name in ("launcher", "sweeper"):
-        node = OmegaConf.to_container(config.hydra[name], resolve=True)
-        assert isinstance(node, dict)
+        node = plain(config.hydra[name])
         if str(node.get("_target_")).startswith("continual."):
-            schema.check({str(key): value for key, value in node.items()}, f"hydra.{name}")
+            schema.check(node, f"hydra.{name}")
     if config.hydra.launcher.get("detach") and not _is_grid(config.hydra.sweeper):
         raise ConfigError(
             "hydra.launcher.detach: a search needs the results of its trials to go on; leave it false with "
@@ -73,7 +74,7 @@ def _foreseeable_jobs(sweep: DictConfig, loader: ConfigLoader) -> list[list[str]
     sweeper = sweep.hydra.sweeper
     if not _is_grid(sweeper) and not _is(sweeper, optuna.OptunaSweeper):
         return []
-    arguments = [*optuna.in_words(sweeper.params or {}), *jobs.overrides_of(sweep)]
+    arguments = [*in_words(sweeper.params or {}), *jobs.overrides_of(sweep)]
     if _is(sweeper, optuna.OptunaSweeper):
         optuna.check_installed()
         search = optuna.Search.of(arguments, loader)

@@ -16,10 +16,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from continual.errors import ConfigError
 from continual.sweep.messages import one_sentence
+from continual.sweep.plain import plain
 
 # What of Hydra's own node is a job's own.
 _OWN = ("job", "overrides", "runtime")
@@ -45,7 +46,7 @@ class Composed:
 
     def hydra_node(self) -> dict[str, Any]:
         """Hydra's own node as plain values, its interpolations as they are, as in the file Hydra writes."""
-        return {**self.shared, **{name: _plain(self.config.hydra[name]) for name in _OWN}}
+        return {**self.shared, **{name: plain(self.config.hydra[name], resolve=False) for name in _OWN}}
 
 
 class Composer:
@@ -64,7 +65,7 @@ class Composer:
                 config, shared = self._from_template(overrides)
             except Exception:  # Hydra says best what is wrong
                 config = self._loader.load_sweep_config(self._sweep, list(overrides))
-                shared = _plain(config.hydra)
+                shared = plain(config.hydra, resolve=False)
             with read_write(config.hydra), open_dict(config):
                 config.hydra.job.id = str(number)
                 config.hydra.job.num = number
@@ -74,19 +75,19 @@ class Composer:
 
     def _from_template(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
         parsed = self._parser.parse_overrides(list(overrides))
-        plain = [one for one in parsed if self._sets_a_value(one)]
+        sets = [one for one in parsed if self._sets_a_value(one)]
         key = tuple(text for text, one in zip(overrides, parsed, strict=True) if not self._sets_a_value(one))
         if key not in self._templates:
             template = self._loader.load_sweep_config(self._sweep, list(key))
             hydra = template.hydra
             _content(template).pop("hydra")
-            self._templates[key] = template, hydra, _plain(hydra)
+            self._templates[key] = template, hydra, plain(hydra, resolve=False)
         template, hydra, shared = self._templates[key]
         # Hydra's own node is the larger part by far. It is not copied: each job in turn has it.
         config = copy.deepcopy(template)
         _content(config)["hydra"] = hydra
         hydra._set_parent(config)
-        ConfigLoaderImpl._apply_overrides_to_config(plain, config)
+        ConfigLoaderImpl._apply_overrides_to_config(sets, config)
         node = config.hydra
         with read_write(node), open_dict(node):
             node.overrides.task = [
@@ -114,12 +115,6 @@ class Composer:
             and not override.is_hydra_override()
             and not self._is_group[key]
         )
-
-
-def _plain(node: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(node, enum_to_str=True)
-    assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}
 
 
 def _content(config: DictConfig) -> dict[Any, Any]:

@@ -3,7 +3,9 @@
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -45,25 +47,31 @@ def program() -> None:
 
 def main() -> None:
     """Parse the command line, compose and check the config, and train; exits with 1 on a user's mistake."""
-    # Hydra then raises its errors instead of printing several lines and leaving.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     # Lines for the log in a folder on a full disk are lost without a traceback each.
     logging.raiseExceptions = False
     _register_plugins()
-    register_best(config_folder() / "best.yaml")
-    register_resolvers()
     if {"-m", "--multirun"} & set(sys.argv):
         sys.argv[1:] = _left_to_the_jobs(sys.argv[1:])
-    start = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
     try:
-        start(run)()
+        start_hydra(run, "train")
+    finally:
+        release_held()
+
+
+def start_hydra(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Let Hydra compose conf/<config_name>.yaml for a task; exits with 1 on a user's mistake."""
+    # Hydra then raises its errors instead of printing several lines and leaving.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register_best(config_folder() / "best.yaml")
+    register_resolvers()
+    start = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)
+    try:
+        start(task)()
     except Exception as error:
         sentence = one_sentence(error)
         if sentence is None:
             raise
         sys.exit(f"error: {sentence}")
-    finally:
-        release_held()
 
 
 def run(composed: DictConfig) -> float | None:

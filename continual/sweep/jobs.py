@@ -30,6 +30,7 @@ from continual.sweep import frozen
 from continual.sweep.composing import Composer, naming
 from continual.sweep.manifest import Folders, Manifest
 from continual.sweep.messages import one_sentence
+from continual.sweep.plain import plain
 from continual.tracking.run_folder import read_summary
 
 _of_loader: WeakKeyDictionary[ConfigLoader, "SweepJobs"] = WeakKeyDictionary()
@@ -201,9 +202,7 @@ def _exists(path: Path) -> bool:
 def _results_part_of(saved: Path) -> dict[str, object]:
     """The part that decides results of the config in this file."""
     try:
-        before = OmegaConf.to_container(OmegaConf.load(saved), resolve=True)
-        assert isinstance(before, dict)
-        return results_part({str(name): node for name, node in before.items()})
+        return results_part(plain(OmegaConf.load(saved)))
     except Exception as error:  # a file that is another's or damaged can raise anything
         raise ConfigError(
             f"{saved} is not the config of a run of this program; choose another output folder."

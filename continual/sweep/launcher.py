@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from continual import training
 from continual.config import Config, Replica, check_here
@@ -16,6 +16,7 @@ from continual.errors import UserError
 from continual.provenance import submitted
 from continual.sweep import frozen, jobs
 from continual.sweep.manifest import Manifest
+from continual.sweep.plain import plain
 from continual.sweep.stopping import StopSignals
 from continual.tracking.lock import hold
 
@@ -40,7 +41,7 @@ class SweepLauncher(Launcher, ABC):
         found = of_sweep.check(job_overrides, initial_job_idx, self.check)
         hold(sweep)
         manifest = Manifest.read(sweep) or Manifest.begin(sweep)
-        manifest.launcher = _plain(self.config.hydra.launcher)
+        manifest.launcher = plain(self.config.hydra.launcher)
         for job in found:
             manifest.add(job.run, job.number, job.overrides)
         # Before the folders: what they hold is then known, whenever this process is killed.
@@ -114,9 +115,3 @@ class _QuietJobReturn(JobReturn):
     @return_value.setter
     def return_value(self, value: float | UserError | None) -> None:
         self._return_value = value
-
-
-def _plain(node: DictConfig) -> dict[str, object]:
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    return {str(name): value for name, value in values.items()}

@@ -19,16 +19,14 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
-from hydra.core.plugins import Plugins
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from continual.config import config_hash
 from continual.errors import ConfigError, UserError
 from continual.schema import Count
 from continual.sweep import jobs
 from continual.sweep.manifest import Manifest
+from continual.sweep.sweeper import OwnSweeper, in_words
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -94,7 +92,7 @@ class Search:
         return {**space, "seed": [text for seed in self.seeds for text in seed]}
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(OwnSweeper):
     """Trains `n_trials` trials, `n_jobs` at a time, on the launcher that is chosen.
 
     A trial's value is the total average online accuracy, the mean over its seeds; a diverged run counts as 0.
@@ -113,12 +111,6 @@ class OptunaSweeper(Sweeper):
         self._sampler, self._seed = sampler, seed
         self._params = dict(params or {})
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-
     def sweep(self, arguments: list[str]) -> None:
         """Search, or go on with the search that the sweep's folder holds; UserError if that is another."""
         assert self.config is not None
@@ -129,7 +121,7 @@ class OptunaSweeper(Sweeper):
         with _saying_what_is_wrong(folder / "optuna.db") as database:
             study = _study(database)
             self._check_that_it_is_the_same(study, search, folder)
-            OmegaConf.save(self.config, folder / "multirun.yaml")
+            self.save_config()
             while trials := self._interrupted(study, search) or self._next_batch(study, search):
                 self._train(study, search, trials)
             self._say_the_best(study, search, folder)
@@ -226,11 +218,6 @@ class OptunaSweeper(Sweeper):
         return of_sweep.check(
             search.runs(trial.params), trial.number * len(search.seeds), trainable=lambda config: None
         )
-
-
-def in_words(values: Mapping[str, Any]) -> list[str]:
-    """Values by key as they are written on the command line."""
-    return [f"{key}={value}" for key, value in values.items()]
 
 
 def check_installed() -> None:

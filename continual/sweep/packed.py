@@ -46,7 +46,7 @@ class PackedLauncher(SweepLauncher):
         try:
             with Progress(steps) as progress:
                 if how_many > 1:
-                    gpus = _gpus(runs[0])
+                    gpus = visible_gpus(runs[0].config["device"])
                     results = workers.run(populations, how_many, progress.update, stop, manifest.code, gpus)
                 else:
                     results = [_train_here(p, i, progress, stop) for i, p in enumerate(populations)]
@@ -65,10 +65,7 @@ class PackedLauncher(SweepLauncher):
 
     def _populations(self, runs: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
         """The populations and how many worker processes to train them in."""
-        gpus = _gpus(runs[0])
-        on_a_gpu = device(runs[0].config["device"]).type == "cuda"
-        places = max(1, len(gpus)) if on_a_gpu else _cores()
-        wanted = places if self.workers == "auto" else int(self.workers)
+        wanted = populations_at_a_time(self.workers, runs[0].config["device"])
         populations = pack(runs, population_size, wanted)
         return populations, min(wanted, len(populations))
 
@@ -100,19 +97,28 @@ def _train_here(
         return workers.Failure(traceback.format_exc())
 
 
-def _cores() -> int:
+def populations_at_a_time(workers: Literal["auto"] | int, device_name: str) -> int:
+    """How many populations `workers` lets train at a time on this device; ConfigError if it is not here."""
+    if workers != "auto":
+        return int(workers)
+    if device(device_name).type != "cuda":
+        return cores()
+    return max(1, len(visible_gpus(device_name)))
+
+
+def cores() -> int:
     """How many CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _gpus(run: Replica) -> list[str]:
+def visible_gpus(device_name: str) -> list[str]:
     """The GPUs to share out among the workers, as values of CUDA_VISIBLE_DEVICES.
 
-    None on a CPU, and none if the run names its GPU: it does so by its place among all that are visible.
+    None on a CPU, and none if the device names its GPU: it does so by its place among all that are visible.
     """
-    where = device(run.config["device"])
+    where = device(device_name)
     if where.type != "cuda" or where.index is not None:
         return []
     import torch

@@ -86,7 +86,7 @@ def test_workers_are_as_many_as_gpus(
     populations, found = PackedLauncher(workers=asked)._populations(replicas)
     assert found == how_many
     assert sum(map(len, populations)) == runs_
-    assert packed._gpus(replicas[0]) == gpus
+    assert packed.visible_gpus(device) == gpus
 
 
 def test_as_many_replicas_as_memory_holds() -> None:
