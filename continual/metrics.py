@@ -12,6 +12,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from continual.eigenvalues import eigenvalues
+
 FEATURE_MEASURES = ("dead_unit_fraction", "dormant_unit_fraction", "srank", "effective_rank")
 WEIGHT_MEASURES = ("weight_magnitude", "distance_from_init")
 TASK_MEASURES = FEATURE_MEASURES + WEIGHT_MEASURES
@@ -30,13 +32,13 @@ def singular_values(features: Tensor) -> Tensor:
     """
     h_BU = _over_positions(features).mean(2).double()
     is_finite = h_BU.isfinite().all()
-    # eigvalsh raises on NaN, and one diverged replica must not stop the others.
+    # Eigenvalues of NaN are an error, and one diverged replica must not stop the others.
     h_BU = torch.where(is_finite, h_BU, 0.0)
     examples, units = h_BU.shape
     gram = h_BU.T @ h_BU if units <= examples else h_BU @ h_BU.T
-    eigenvalues = torch.linalg.eigvalsh(gram).flip(-1)
-    smallest = max(examples, units) * torch.finfo(torch.float64).eps * eigenvalues[0]
-    values = torch.where(eigenvalues > smallest, eigenvalues, 0.0).sqrt()
+    squares = eigenvalues(gram).flip(-1)
+    smallest = max(examples, units) * torch.finfo(torch.float64).eps * squares[0]
+    values = torch.where(squares > smallest, squares, 0.0).sqrt()
     return torch.where(is_finite, values, torch.nan)
 
 

@@ -8,7 +8,7 @@ schema. Two things are said there, once, by a field's type:
   with a leading replica axis; every other value is structure, equal within a population.
 """
 
-import copy
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -16,7 +16,7 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast, get_type_hints
 
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt
@@ -24,7 +24,10 @@ from torch import Tensor
 
 from continual.errors import ConfigError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+D = TypeVar("D", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -81,16 +84,18 @@ def number_fields(target: Callable[..., Any]) -> dict[str, NumberField]:
     return found
 
 
-def bind(configured: T, numbers: Mapping[str, Tensor]) -> T:
+def bind(configured: D, numbers: Mapping[str, Tensor]) -> D:
     """A copy of a frozen dataclass in which these fields hold one replica's tensors.
 
     It is made inside the vmapped step, so no check of plain numbers (`__post_init__`) runs again.
     """
     if not numbers:
         return configured
-    bound = copy.copy(configured)
-    for name, value in numbers.items():
-        object.__setattr__(bound, name, value)
+    # Not copy.copy, into which torch.compile cannot look before torch 2.12.
+    bound: D = object.__new__(type(configured))
+    for field in dataclasses.fields(configured):
+        value = numbers[field.name] if field.name in numbers else getattr(configured, field.name)
+        object.__setattr__(bound, field.name, value)
     return bound
 
 

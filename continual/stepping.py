@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,10 @@ Capture: TypeAlias = Callable[[Callable[[], None]], Callable[[], None]]
 _STEPS_BEFORE_CAPTURE = 3
 # Steps in the longer of the two graphs: a replay costs about ten microseconds, however many it holds.
 _STEPS_PER_REPLAY = 10
+
+# Before, code for a CPU may overwrite what is still to be read (github.com/pytorch/pytorch/issues/177631):
+# with torch 2.11, continual backprop with Adam learnt something else.
+_FIRST_RIGHT_ON_CPU = "2.12"
 
 
 class Stepper:
@@ -139,7 +144,11 @@ def compiler_problem(device: torch.device) -> str | None:
             return "Triton is not installed"
         return None
     compiler = os.environ.get("CXX", "g++")
-    return None if shutil.which(compiler) else f"there is no C++ compiler '{compiler}'"
+    if not shutil.which(compiler):
+        return f"there is no C++ compiler '{compiler}'"
+    if TorchVersion(torch.__version__) < _FIRST_RIGHT_ON_CPU:
+        return f"PyTorch {torch.__version__} compiles steps wrongly for a CPU"
+    return None
 
 
 class _Compiled:

@@ -133,6 +133,6 @@ def test_the_images_are_not_copied_for_each_replica(configs):
 def test_replicas_measured_in_groups_give_the_same_measures(configs, monkeypatch):
     trained = run(tiny.population(configs))
     together = trained.measure()
-    monkeypatch.setattr(population, "_WORKING_BYTES", {"cpu": 1})
+    monkeypatch.setattr(population, "_WORKING_BYTES_ON_CPU", 1)
     for name, values in trained.measure().items():
         assert torch.equal(values, together[name]), name

@@ -97,7 +97,13 @@ def test_a_missing_compiler_is_known_beforehand(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert compiler_problem(torch.device("cpu")) == "there is no C++ compiler 'no-such-compiler'"
     monkeypatch.setenv("CXX", "sh")
+    monkeypatch.setattr(torch, "__version__", "2.12.0+cu130")
     assert compiler_problem(torch.device("cpu")) is None
+
+
+def test_a_compiler_that_is_wrong_on_a_cpu_is_not_used(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
+    assert compiler_problem(torch.device("cpu")) == "PyTorch 2.11.0+cu130 compiles steps wrongly for a CPU"
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -22,7 +22,7 @@ from continual.datasets.dataset import Dataset
 from continual.learner import Learner
 from continual.population import Population
 from continual.schema import locate, number_fields
-from continual.stepping import Capture
+from continual.stepping import Capture, compiler_problem
 from continual.sweep.best import register_best
 from continual.sweep.entry import config_folder
 from continual.sweep.resolvers import register_resolvers
@@ -54,6 +54,10 @@ _SIZES = {
         "hard_classes": 2,
     },
 }
+
+# What compiling for a CPU gives cannot be tested where nothing is compiled for it.
+_problem = compiler_problem(torch.device("cpu"))
+compiles = pytest.mark.skipif(_problem is not None, reason=str(_problem))
 
 
 def options(group: str) -> list[str]:

@@ -13,6 +13,7 @@ from continual.networks.convnet import ConvNet
 from continual.networks.mlp import MLP
 from continual.networks.network import Network
 from continual.tree import Tree
+from tests import tiny
 from tests.agents.plain_loop import (
     BATCH,
     CLASSES,
@@ -204,6 +205,7 @@ def test_ranks_like_a_stable_sort() -> None:
     assert _rank(scores).tolist() == scores.argsort(stable=True).argsort().tolist()
 
 
+@tiny.compiles
 @pytest.mark.slow
 def test_compiles_to_one_graph(caplog: pytest.LogCaptureFixture) -> None:
     agents = [ContinualBackprop(0.1, 0.9, 4), ContinualBackprop(0.3, 0.99, 5)]

@@ -20,6 +20,7 @@ def with_engine(config, compiled):
     return {**config, "engine": {**config["engine"], "compile": compiled}}
 
 
+@tiny.compiles
 @pytest.mark.parametrize("overrides", PAIRS)
 def test_a_compiled_replica(tmp_path, compose, caplog, overrides):
     config = compose(*overrides, "env.steps_per_task=30", "network.hidden_layers=1")

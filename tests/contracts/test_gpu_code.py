@@ -1,0 +1,102 @@
+"""What the compiler makes of a step for an H100, of every option: no GPU is needed to look at it.
+
+What only a GPU can tell is in test_cuda.py: whether that code is right, and how fast it is.
+"""
+
+from dataclasses import dataclass
+
+import pytest
+
+from continual.agents.agent import Context, Update, Weights
+from continual.agents.base import Base
+from tests import gpu_code, tiny
+from tests.contracts.every import (
+    AGENTS,
+    every_agent,
+    every_env,
+    every_network,
+    of_network,
+)
+from tests.datasets.writers import random_arrays, write_npz
+
+_PRODUCTS = {"bmm", "baddbmm", "convolution", "convolution_backward"}
+# A step must read its parameters twice and its initial parameters, write and read their gradients, and write
+# its parameters.
+_LEAST_TRAFFIC = 6
+
+
+@dataclass(frozen=True)
+class Scattering(Base):
+    """Adds into one place from many, which a GPU does in no fixed order."""
+
+    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+        bias = update.params["output.bias"]
+        places = (bias * 100).long() % len(bias)
+        return update._replace(params={**update.params, "output.bias": bias.index_add(0, places, bias)})
+
+
+@pytest.fixture(scope="module")
+def codes(images, tmp_path_factory):
+    """On the paper's MLP and images of 28x28: agents with Adam, two with SGD; networks; environments."""
+    arrays = random_arrays(60, 20, (1, 28, 28), 10)
+    digits = write_npz(tmp_path_factory.mktemp("data") / "digits.npz", *arrays)
+    mlp = ("network=mlp", "network.hidden_size=100", "env.batch_size=16")
+    configs = {agent: tiny.small(digits, *mlp, f"agent={agent}", "optimizer=adam") for agent in AGENTS}
+    for agent in ("base", "l2_init"):
+        configs[f"{agent} sgd"] = tiny.small(digits, *mlp, f"agent={agent}", "optimizer=sgd")
+    for network in tiny.options("network"):
+        configs[network] = tiny.small(images, *of_network(network), "agent=continual_backprop")
+    for env in tiny.options("env"):
+        configs[env] = tiny.small(images, f"env={env}", "agent=l2_init")
+    configs["scattering"] = tiny.small(digits, *mlp, "agent=base")
+    configs["scattering"]["agent"] = {"_target_": "tests.contracts.test_gpu_code.Scattering"}
+    return gpu_code.codes(configs)
+
+
+def assert_fit_for_a_gpu(code):
+    assert code.faults == []
+    assert code.late == []
+    assert set(code.library) <= _PRODUCTS
+    assert code.kernels > 0
+
+
+@every_agent
+def test_agents(codes, agent):
+    code = codes[agent]
+    assert_fit_for_a_gpu(code)
+    assert len(code.library) == 8  # products of the MLP's three layers, forwards and backwards
+    assert code.kernels <= 2 * codes["base"].kernels
+    assert code.traffic <= 1.5 * codes["base"].traffic
+
+
+@every_network
+def test_networks(codes, network):
+    assert_fit_for_a_gpu(codes[network])
+
+
+@every_env
+def test_environments(codes, env):
+    assert_fit_for_a_gpu(codes[env])
+
+
+def test_little_is_read_or_written_twice(codes):
+    assert _LEAST_TRAFFIC < codes["l2_init sgd"].traffic < 1.5 * _LEAST_TRAFFIC
+    assert codes["l2_init"].traffic < 2 * codes["l2_init sgd"].traffic
+
+
+def test_an_input_that_is_read_after_it_was_written_is_found():
+    program = """
+def triton_add(in_ptr0, out_ptr1, xnumel):
+    tl.store(out_ptr1 + (x0), tl.load(in_ptr0 + (x0)))
+''', device_str='cuda')
+"""
+    in_order = "    triton_add.run(arg0_1, arg1_1, 8, stream=stream0)\n"
+    assert gpu_code.late_inputs(program, in_order) == []
+    assert gpu_code.late_inputs(program, 2 * in_order) == ["arg1_1"]
+    product = "    extern_kernels.bmm(buf0, reinterpret_tensor(arg1_1, (8, 4), (4, 1), 0), out=buf1)\n"
+    assert gpu_code.late_inputs(program, product + in_order) == []
+    assert gpu_code.late_inputs(program, in_order + product) == ["arg1_1"]
+
+
+def test_adding_up_in_no_fixed_order_is_found(codes):
+    assert "tl.atomic_add" in codes["scattering"].faults
