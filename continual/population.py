@@ -79,9 +79,10 @@ class Population:
         self._shuffled: tuple[int, int, Tensor] | None = None
         batches = (self.size, self.chunk_steps, environment.batch_size)
         self._places = torch.zeros(batches, dtype=torch.int64, device=device)
-        # Which batch of the chunk is next, and how many steps were done in all: advanced on the device.
-        self._cursor = torch.zeros((), dtype=torch.int64, device=device)
-        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        # Which batch of the chunk is next, and how many steps were done in all: advanced on the device, and
+        # once for each replica, as the sums over a task are: that is one kernel less for each of the two.
+        self._cursor = torch.zeros(self.size, dtype=torch.int64, device=device)
+        self._step = torch.zeros(self.size, dtype=torch.int64, device=device)
         self._compiled, self._capture = compiled, capture
         self._stepper: Stepper | None = None
 
@@ -263,14 +264,16 @@ class Population:
     ) -> None:
         """One step of all replicas, written into the same tensors."""
 
-        def one(state: Tree, numbers: Tree, key: Tensor, task: Task, places: Tensor) -> _Leaves:
+        def one(
+            state: Tree, numbers: Tree, key: Tensor, task: Task, places: Tensor, cursor: Tensor, step: Tensor
+        ) -> _Leaves:
             batch = places.index_select(0, cursor.reshape(1))[0]
             x = self._images(pixels, task["rows"][batch], task.get("permutation"))
             after = self.learner.step(state, numbers, x, task["labels"][batch], key, step)
             before = dict(leaves(state))
             return {path: leaf for path, leaf in leaves(after) if leaf is not before[path]}
 
-        changed = vmap(one)(state, numbers, keys, task, places)
+        changed = vmap(one)(state, numbers, keys, task, places, cursor, step)
         for path, leaf in leaves(state):
             if path in changed:
                 leaf.copy_(changed[path])
