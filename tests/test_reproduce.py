@@ -138,6 +138,12 @@ def test_edges(point: tuple[float, float], edges: dict[str, str]) -> None:
     assert GRID.edges(dict(zip(GRID.values, point, strict=True))) == edges
 
 
+def test_what_a_grid_varies() -> None:
+    grid = Grid({"a": [0, 1], "b": [0.5], "c": ["x", "y"]})
+    assert grid.varied({"a": 0, "b": 0.5, "c": "y"}) == {"a": 0, "c": "y"}
+    assert Grid({"b": [0.5]}).varied({"b": 0.5}) == {"b": 0.5}
+
+
 def test_inside_a_grid_at_zero_or_with_one_value_there_is_no_edge() -> None:
     grid = Grid({"a": [0, 0.01, 0.1], "b": [1.0], "c": [1, 2, 3], "d": ["x", "y"]})
     assert grid.edges({"a": 0, "b": 1.0, "c": 2, "d": "x"}) == {}

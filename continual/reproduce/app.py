@@ -261,7 +261,7 @@ def _report(
         rows.append(
             [
                 agent,
-                _words(choice.point),
+                _words(choice.varied),
                 ", ".join(f"{key}={_text(value)}" for key, value in values.items()) or "-",
                 f"{choice.total:.3f}",
                 str(choice.eligible),
@@ -290,7 +290,7 @@ def _told(choice: Choice) -> str:
     edges = "".join(
         f"; {key.rpartition('.')[2]} is the {edge} of its grid" for key, edge in choice.edges.items()
     )
-    return f"best {_words(choice.point)} with {choice.total:.4f}, of {choice.eligible} eligible{edges}"
+    return f"best {_words(choice.varied)} with {choice.total:.4f}, of {choice.eligible} eligible{edges}"
 
 
 def _words(point: Point) -> str:

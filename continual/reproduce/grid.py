@@ -40,6 +40,10 @@ class Grid:
                 found[key] = "smallest" if point[key] == min(values) else "largest"
         return found
 
+    def varied(self, point: Point) -> Point:
+        """The part of `point` in which it may differ from the grid's other points; of a single one all."""
+        return {key: point[key] for key, values in self.values.items() if len(values) > 1} or point
+
     def beyond(self, key: str, edge: str) -> Any | None:
         """The next value outside an edge, in the ratio of the last two; None where they have none."""
         ordered = sorted(self.values[key], reverse=edge == "smallest")

@@ -17,12 +17,14 @@ class Choice:
 
     Attributes:
         point: its values.
+        varied: those of them that the grid varies.
         total: its total average online accuracy, the mean over the sweep's seeds.
         eligible, diverged: how many points could be chosen, and how many could not as a run diverged.
         edges: the keys whose value is the grid's smallest or largest, so that a wider grid may do better.
     """
 
     point: Point
+    varied: Point
     total: float
     eligible: int
     diverged: int
@@ -64,4 +66,4 @@ def select(runs: Runs, grid: Grid, seeds: Sequence[int]) -> Choice:
         )
     _, _, total, best = min(candidates, key=lambda candidate: candidate[:2])
     points = {canonical([point[key] for key in keys]) for point in grid.points}
-    return Choice(best, total, len(candidates), len(diverged & points), grid.edges(best))
+    return Choice(best, grid.varied(best), total, len(candidates), len(diverged & points), grid.edges(best))

@@ -66,6 +66,15 @@ def test_captured_steps_are_those_without_a_graph(tmp_path, compose, agent, comp
         assert one.tasks == other.tasks
 
 
+@pytest.mark.parametrize("agent", AGENTS)
+def test_compiled_steps_are_the_uncompiled_ones(tmp_path, compose, agent):
+    """Of all agents, since in a few steps no other unit is chosen for the difference in rounding."""
+    config = compose(*of_agent(agent), "env.steps_per_task=30")
+    (compiled,) = tiny.train([with_engine(config, compile=True)], tmp_path / "compiled")
+    (plain,) = tiny.train([with_engine(config, compile=False)], tmp_path / "plain")
+    assert_parameters_close(compiled, plain)
+
+
 @pytest.mark.parametrize("agent", ["base", "l2_init", "layer_norm", "crelu", "shrink_and_perturb"])
 def test_pack_invariance(tmp_path, compose, agent):
     configs = [with_engine(tiny.vary(long(compose(*of_agent(agent))), r), compile=True) for r in range(4)]
