@@ -364,9 +364,7 @@ def _round_products(precision: Precision) -> None:
     """Let a GPU's products of float32 matrices and convolutions have 10 bits after the point, or all 23."""
     tf32 = precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    cudnn: Any = torch.backends.cudnn
-    for operation in (cudnn.conv, cudnn.rnn):
-        operation.fp32_precision = "tf32" if tf32 else "ieee"
+    torch.backends.cudnn.allow_tf32 = tf32
 
 
 def peak_memory(replicas: Sequence[Replica], where: torch.device) -> int:
@@ -380,6 +378,8 @@ def peak_memory(replicas: Sequence[Replica], where: torch.device) -> int:
     population.advance(1)
     peak = torch.cuda.max_memory_allocated(where) - before
     population.release()
+    del population  # and with it its data: workers that train beside this process need the memory
+    torch.cuda.empty_cache()
     return peak
 
 

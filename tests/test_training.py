@@ -187,6 +187,13 @@ def test_short_runs_are_not_compiled_and_a_missing_compiler_is_said(tmp_path, co
     assert asked.tasks == auto.tasks
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "float32"])
+def test_products_on_a_gpu_are_rounded_if_that_is_asked_for(precision):
+    training._round_products(precision)
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+
+
 @dataclass(frozen=True)
 class Failing(Agent):
     """Fails in its second task, as long as the file `fails` is there."""
