@@ -87,7 +87,8 @@ def number_fields(target: Callable[..., Any]) -> dict[str, NumberField]:
 def bind(configured: D, numbers: Mapping[str, Tensor]) -> D:
     """A copy of a frozen dataclass in which these fields hold one replica's tensors.
 
-    It is made inside the vmapped step, so no check of plain numbers (`__post_init__`) runs again.
+    It is made inside the vmapped step, so no check of plain numbers (`__post_init__`) runs again. It has the
+    dataclass's fields and nothing else.
     """
     if not numbers:
         return configured

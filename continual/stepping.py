@@ -22,8 +22,8 @@ _STEPS_BEFORE_CAPTURE = 3
 # Steps in the longer of the two graphs: a replay costs about ten microseconds, however many it holds.
 _STEPS_PER_REPLAY = 10
 
-# Before, code for a CPU may overwrite what is still to be read (github.com/pytorch/pytorch/issues/177631):
-# with torch 2.11, continual backprop with Adam learnt something else.
+# Code that earlier versions of PyTorch make for a CPU may overwrite what it is still to read
+# (github.com/pytorch/pytorch/issues/177631): with 2.11, continual backprop with Adam learnt something else.
 _FIRST_RIGHT_ON_CPU = "2.12"
 
 

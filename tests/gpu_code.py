@@ -58,6 +58,11 @@ class Code:
     faults: list[str]
     late: list[str]
 
+    @property
+    def launches(self) -> int:
+        """How often a step starts something on the GPU."""
+        return self.kernels + len(self.library)
+
 
 def codes(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Code]:
     """The code of a population's step for each of these configs."""

@@ -65,7 +65,7 @@ def test_agents(codes, agent):
     code = codes[agent]
     assert_fit_for_a_gpu(code)
     assert len(code.library) == 8  # products of the MLP's three layers, forwards and backwards
-    assert code.kernels <= 2 * codes["base"].kernels
+    assert code.launches <= 2 * codes["base"].launches
     assert code.traffic <= 1.5 * codes["base"].traffic
 
 
