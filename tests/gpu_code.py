@@ -39,6 +39,7 @@ _H100 = {
 }
 _FAULTS = re.compile(r"tl\.atomic_\w+|cpp_fused|device_put|device='cpu'|\.item\(\)|\.cpu\(\)")
 _CALL = re.compile(r"((?:triton_|extern_kernels\.|aten\.)\w+)[\w.]*\((.*)\)$", re.MULTILINE)
+_INPUT = re.compile(r"\barg\d+_1\b")
 _EACH_LINE = re.MULTILINE | re.DOTALL
 
 
@@ -118,30 +119,36 @@ def _code(config: Mapping[str, Any]) -> Code:
     )
     with torch.no_grad(), contextlib.suppress(_Found):
         step(*population._stepper._inputs)
-    program, traffic = _for_a_gpu(*found)
+    graph, inputs = found
+    changed = sum(node.target is torch.ops.aten.copy_.default for node in graph.graph.nodes)
+    program, traffic = _for_a_gpu(graph, inputs)
     calls = program[program.index("def call(") :]
+    written, late = written_and_late(program, calls)
+    assert len(written) == changed, (written, changed)
     parameters = sum(4 * p.numel() for p in learner.network.parameters())
     return Code(
         kernels=len(re.findall(r"^ *triton_\w+\.run\(", calls, re.MULTILINE)),
         library=re.findall(r"(?:extern_kernels|torch\.ops\.aten)\.(\w+)", calls),
         traffic=traffic / REPLICAS / parameters,
         faults=sorted(set(_FAULTS.findall(program))),
-        late=late_inputs(program, calls),
+        late=late,
     )
 
 
-def late_inputs(program: str, calls: str) -> list[str]:
-    """Inputs (arg1_1, ...) among the arguments of a call after the one of a kernel that stores into them."""
+def written_and_late(program: str, calls: str) -> tuple[set[str], list[str]]:
+    """Inputs (arg1_1, ...) into which a kernel stores, and those that are arguments of a later call, too."""
     stores = {}
     for name, parameters, body in re.findall(r"^def (triton_\w+)\((.*?)\):\n(.*?)^'''", program, _EACH_LINE):
         stored = set(re.findall(r"tl\.(?:store|atomic_\w+)\((\w+) ", body))
         stores[name] = [parameter in stored for parameter in parameters.split(", ")]
-    late, written = [], set()
+    written: set[str] = set()
+    late: set[str] = set()
     for name, arguments in _CALL.findall(calls):
-        late += [arg for arg in re.findall(r"\barg\d+_1\b", arguments) if arg in written]
-        is_stored = stores.get(name, [])
-        written |= {arg for arg, stored in zip(arguments.split(", "), is_stored, strict=False) if stored}
-    return sorted(set(late))
+        late |= written & set(_INPUT.findall(arguments))
+        for argument, is_stored in zip(arguments.split(", "), stores.get(name, []), strict=False):
+            if is_stored and _INPUT.fullmatch(argument):
+                written.add(argument)
+    return written, sorted(late)
 
 
 def _for_a_gpu(graph: torch.fx.GraphModule, inputs: list[Any]) -> tuple[str, int]:

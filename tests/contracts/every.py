@@ -4,8 +4,8 @@ import pytest
 
 from tests import tiny
 
-# In a few steps of a tiny network, the defaults of the methods that replace units do nothing. EWC's by default
-# look at no data.
+# In a few steps of a tiny network, the defaults of the methods that replace units do nothing; by default, EWC
+# looks at no data.
 _BUSY_AGENTS = {
     "ewc": ("agent.use_fisher=true",),
     "redo": ("agent.recycle_period=5", "agent.recycle_threshold=0.3"),

@@ -91,11 +91,14 @@ def triton_add(in_ptr0, out_ptr1, xnumel):
 ''', device_str='cuda')
 """
     in_order = "    triton_add.run(arg0_1, arg1_1, 8, stream=stream0)\n"
-    assert gpu_code.late_inputs(program, in_order) == []
-    assert gpu_code.late_inputs(program, 2 * in_order) == ["arg1_1"]
     product = "    extern_kernels.bmm(buf0, reinterpret_tensor(arg1_1, (8, 4), (4, 1), 0), out=buf1)\n"
-    assert gpu_code.late_inputs(program, product + in_order) == []
-    assert gpu_code.late_inputs(program, in_order + product) == ["arg1_1"]
+    for calls, late in (
+        (in_order, []),
+        (2 * in_order, ["arg1_1"]),
+        (product + in_order, []),
+        (in_order + product, ["arg1_1"]),
+    ):
+        assert gpu_code.written_and_late(program, calls) == ({"arg1_1"}, late)
 
 
 def test_adding_up_in_no_fixed_order_is_found(codes):
