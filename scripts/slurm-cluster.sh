@@ -150,7 +150,7 @@ stop() {
 }
 
 is_alive() {
-    [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null
+    kill -0 "$(cat "$1" 2>/dev/null)" 2>/dev/null  # a daemon that ends removes its file
 }
 
 case "${1:-}" in

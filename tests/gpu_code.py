@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,7 +67,13 @@ class Code:
 
 
 def codes(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Code]:
-    """The code of a population's step for each of these configs."""
+    """The code of a population's step for each of these configs, made by two processes."""
+    shares = [dict(list(configs.items())[i::2]) for i in range(2)]
+    with ThreadPoolExecutor() as threads:
+        return {name: code for share in threads.map(_in_a_process, shares) for name, code in share.items()}
+
+
+def _in_a_process(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Code]:
     found = subprocess.run(
         [sys.executable, "-m", "tests.gpu_code"],
         input=json.dumps(configs),

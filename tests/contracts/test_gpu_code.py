@@ -38,6 +38,7 @@ class Scattering(Base):
 @pytest.fixture(scope="module")
 def codes(images, tmp_path_factory):
     """On the paper's MLP and images of 28x28: agents with Adam, two with SGD; networks; environments."""
+    pytest.importorskip("triton", reason="code for a GPU is made for Triton, which is not installed")
     arrays = random_arrays(60, 20, (1, 28, 28), 10)
     digits = write_npz(tmp_path_factory.mktemp("data") / "digits.npz", *arrays)
     mlp = ("network=mlp", "network.hidden_size=100", "env.batch_size=16")
