@@ -148,9 +148,7 @@ class Population:
             return self.learner.end_task(state, numbers, x, labels)
 
         with torch.no_grad():
-            pixels = self.environment.dataset.x_train[0].numel()
-            together = self._together(used * pixels)
-            after = vmap(end, chunk_size=together)(self.state, self._numbers, task)
+            after = vmap(end, chunk_size=self._together_on(used))(self.state, self._numbers, task)
         for path, leaf in leaves(self.state["agent"]):
             leaf.copy_(dict(leaves(after))[path])
 
@@ -182,9 +180,10 @@ class Population:
             x = self._images(pixels, task["rows"][:used], task.get("permutation"))
             return metrics.gradients(self.learner.gradient(params, x, task["labels"][:used]))
 
-        together = self._together(used * pixels[0].numel())
         with torch.no_grad():
-            found = vmap(measures, chunk_size=together)(self.state["params"], self._current_task())
+            found = vmap(measures, chunk_size=self._together_on(used))(
+                self.state["params"], self._current_task()
+            )
         return {name: values.cpu() for name, values in found.items()}
 
     def replica_state(self, replica: int) -> dict[str, Tensor]:
@@ -213,9 +212,8 @@ class Population:
             return measures(params, initial, x, labels[:used])
 
         in_dims = (0, 0, 0, 0, None if permutation is None else 0)
-        together = self._together(used * pixels[0].numel())
         with torch.no_grad():
-            found = vmap(one, in_dims, chunk_size=together)(
+            found = vmap(one, in_dims, chunk_size=self._together_on(used))(
                 self.state["params"], self.state["initial"], rows, labels, permutation
             )
         return {name: values.cpu() for name, values in found.items()}
@@ -227,6 +225,10 @@ class Population:
             memory = torch.cuda.get_device_properties(self.device).total_memory
             room = int(_WORKING_SHARE_OF_GPU * memory)
         return max(1, min(self.size, room // (4 * numbers)))
+
+    def _together_on(self, images: int) -> int:
+        """How many replicas to work on at a time, when each looks at so many images."""
+        return self._together(images * self.environment.dataset.x_train[0].numel())
 
     def _images(self, pixels: Tensor, rows: Tensor, permutation: Tensor | None) -> Tensor:
         return images(pixels, self._scale, self._shift, rows, permutation)

@@ -24,7 +24,7 @@ _STEPS_PER_REPLAY = 10
 
 # Code that earlier versions of PyTorch make for a CPU may overwrite what it is still to read
 # (github.com/pytorch/pytorch/issues/177631): with 2.11, continual backprop with Adam learnt something else.
-_FIRST_RIGHT_ON_CPU = "2.12"
+FIRST_RIGHT_ON_CPU = "2.12"
 
 
 class Stepper:
@@ -146,7 +146,7 @@ def compiler_problem(device: torch.device) -> str | None:
     compiler = os.environ.get("CXX", "g++")
     if not shutil.which(compiler):
         return f"there is no C++ compiler '{compiler}'"
-    if TorchVersion(torch.__version__) < _FIRST_RIGHT_ON_CPU:
+    if TorchVersion(torch.__version__) < FIRST_RIGHT_ON_CPU:
         return f"PyTorch {torch.__version__} compiles steps wrongly for a CPU"
     return None
 
