@@ -1,11 +1,9 @@
-"""The whole config of a run: its typed top level, its checks, and what of it decides what.
+"""The whole config of a run: its typed top level and its checks.
 
 The nodes `agent`, `network`, `env` and `optimizer` are typed by the signatures of the classes that they
 name (`continual.schema`); everything else is typed here.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,8 +31,6 @@ PROVIDED = {
     "optimizer": (),
 }
 _KINDS = {"agent": Agent, "network": torch.nn.Module, "env": Environment, "optimizer": Optimizer}
-_WITHOUT_EFFECT_ON_RESULTS = ("device", "data_dir", "engine", "wandb")  # but for engine.precision
-_WHERE_DATA_COME_FROM = ("data_dir", "download", "verify")
 
 
 @dataclass(frozen=True)
@@ -158,48 +154,3 @@ def device(name: str) -> torch.device:
 def _check_device_name(name: str) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise ConfigError(f"device: {name!r} is unknown; possible are auto, cpu, cuda and cuda:N.")
-
-
-def results_part(config: Config) -> dict[str, Any]:
-    """The part of a config that decides the results of its run."""
-    part = {name: node for name, node in config.items() if name not in _WITHOUT_EFFECT_ON_RESULTS}
-    dataset = {k: v for k, v in config["env"]["dataset"].items() if k not in _WHERE_DATA_COME_FROM}
-    part["env"] = {**config["env"], "dataset": dataset}
-    # Runs of the time before there was a choice were in float32.
-    part["engine"] = {"precision": config["engine"].get("precision", "float32")}
-    return part
-
-
-def config_hash(config: Config) -> str:
-    """A short name for the part of a config that decides results."""
-    return hashlib.sha256(_canonical(results_part(config)).encode()).hexdigest()[:16]
-
-
-def structure(config: Config) -> str:
-    """What replicas must share to be one population: all but the seed, W&B and per-replica numbers."""
-    shared = {name: node for name, node in config.items() if name not in ("seed", "wandb")}
-    for part in ("agent", "optimizer"):
-        fields = schema.number_fields(schema.locate(config[part]["_target_"]))
-        shared[part] = {
-            name: ("off" if number.zero_is_off and value == 0 else "per replica")
-            if (number := fields.get(name))
-            else value
-            for name, value in config[part].items()
-        }
-    return _canonical(shared)
-
-
-def differing_keys(one: Config, other: Config, path: str = "") -> list[str]:
-    """The dotted names of the leaves in which two configs differ."""
-    found = []
-    for name in sorted({*one, *other}):
-        a, b = one.get(name), other.get(name)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differing_keys(a, b, f"{path}{name}.")
-        elif a != b:
-            found.append(f"{path}{name}")
-    return found
-
-
-def _canonical(node: Config) -> str:
-    return json.dumps(node, sort_keys=True)

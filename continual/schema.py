@@ -84,6 +84,19 @@ def number_fields(target: Callable[..., Any]) -> dict[str, NumberField]:
     return found
 
 
+@functools.cache
+def defaults(target: Callable[..., Any]) -> Mapping[str, Any]:
+    """The arguments of `target` that have a default, with it."""
+    found = {}
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.default is not inspect.Parameter.empty:
+            found[name] = parameter.default
+    for field in getattr(target, "__dataclass_fields__", {}).values():
+        if field.default_factory is not dataclasses.MISSING:  # a signature has a placeholder for it
+            found[field.name] = field.default_factory()
+    return found
+
+
 def bind(configured: D, numbers: Mapping[str, Tensor]) -> D:
     """A copy of a frozen dataclass in which these fields hold one replica's tensors.
 

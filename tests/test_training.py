@@ -16,8 +16,8 @@ from torch.nn import functional as F
 import continual
 from continual import random, training
 from continual.agents.agent import Agent
-from continual.config import config_hash
 from continual.errors import ConfigError, UserError
+from continual.identity import config_hash
 from continual.metrics import TASK_MEASURES
 from continual.networks import initialization
 from continual.population import Population

@@ -72,6 +72,16 @@ def compose(*overrides: str) -> dict[str, Any]:
     return copy.deepcopy(_compose(overrides))
 
 
+def changed(config: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of a config with one `key=value` set, whether or not the key was there."""
+    node = OmegaConf.create(config)
+    name, _, value = override.partition("=")
+    OmegaConf.update(node, name, OmegaConf.from_dotlist([f"value={value}"])["value"], force_add=True)
+    copied = OmegaConf.to_container(node)
+    assert isinstance(copied, dict)
+    return {str(key): value for key, value in copied.items()}
+
+
 def small(npz: Path, *overrides: str) -> dict[str, Any]:
     """The config of a run with these overrides, on the images in `npz`, and small in what they leave open."""
     given = {override.partition("=")[0] for override in overrides}

@@ -1,6 +1,5 @@
 """What a run was asked to do, read from its `.hydra` folder and made comparable."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from continual.errors import DataError
+from continual.identity import canonical
 
 IGNORED_KEYS = frozenset({"device", "data_dir", "engine", "wandb"})
 """Top-level config keys that do not change results, but for LATER_KEYS."""
@@ -66,11 +66,6 @@ def read_config(folder: Path) -> RunConfig:
         options=_options(hydra, config),
         overridden=frozenset(str(override).split("=", 1)[0].lstrip("+~") for override in overrides or ()),
     )
-
-
-def canonical(value: Any) -> str:
-    """A text that is equal for equal values: 1 and 1.0 are, 1 and true are not."""
-    return json.dumps(_normalised(value), sort_keys=True, default=str)
 
 
 def node_path(group: str) -> str:
@@ -138,13 +133,3 @@ def _resolved(config: dict[str, Any], flat: dict[str, Any]) -> dict[str, Any]:
             continue
         flat[key] = value
     return flat
-
-
-def _normalised(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value) if float(value) == value else value
-    if isinstance(value, Mapping):
-        return {str(key): _normalised(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_normalised(inner) for inner in value]
-    return value

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from continual.errors import ConfigError
-from continual.report.configs import RunConfig, canonical, is_below, node_path
+from continual.identity import canonical
+from continual.report.configs import RunConfig, is_below, node_path
 
 ABSENT = "-"
 """Stands for the value of a key that a group's config does not have."""

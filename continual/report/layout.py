@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from continual.report.configs import canonical
+from continual.identity import canonical
 from continual.report.grouping import ABSENT
 from continual.report.runs import Runs
 from continual.report.statistics import summarise

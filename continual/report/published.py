@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from continual.report.configs import RunConfig, canonical
+from continual.identity import canonical
+from continual.report.configs import RunConfig
 from continual.report.runs import Runs
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from continual.errors import DataError
-from continual.report.configs import RunConfig, canonical, read_config
+from continual.identity import canonical
+from continual.report.configs import RunConfig, read_config
 from continual.report.grouping import group_runs, grouped_by
 
 STATUSES = ("completed", "diverged", "failed", "unfinished")

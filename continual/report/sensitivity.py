@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from continual.report.configs import canonical
+from continual.identity import canonical
 from continual.report.figures import LARGE, SMALL, draw_line, headings, legend, panel_grid, plain_axis
 from continual.report.grouping import ABSENT, rank
 from continual.report.layout import DASHES, PALETTE, Layout, label

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from continual.errors import DataError
-from continual.report.configs import canonical
+from continual.identity import canonical
 from continual.report.runs import Runs
 from continual.reproduce.grid import Grid, Point
 

@@ -15,17 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from continual import training
-from continual.config import (
-    Config,
-    Replica,
-    check_config,
-    check_here,
-    config_hash,
-    differing_keys,
-    results_part,
-    structure,
-)
+from continual.config import Config, Replica, check_config, check_here
 from continual.errors import ConfigError
+from continual.identity import config_hash, differing_keys, results_part, structure
 from continual.sweep import frozen
 from continual.sweep.composing import Composer, naming
 from continual.sweep.manifest import Folders, Manifest

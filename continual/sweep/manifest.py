@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from continual import provenance
-from continual.config import Replica, config_hash
+from continual.config import Replica
 from continual.errors import UserError
+from continual.identity import config_hash
 from continual.tracking.run_folder import replace_file
 
 _NAME = "manifest.json"

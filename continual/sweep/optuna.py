@@ -21,8 +21,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 from omegaconf import OmegaConf
 
-from continual.config import config_hash
 from continual.errors import ConfigError, UserError
+from continual.identity import config_hash
 from continual.schema import Count
 from continual.sweep import jobs
 from continual.sweep.manifest import Manifest

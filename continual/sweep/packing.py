@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from continual import training
-from continual.config import Replica, structure
+from continual.config import Replica
+from continual.identity import structure
 
 
 def pack(replicas: Sequence[Replica], size_of: Callable[[Replica], int], workers: int) -> list[list[Replica]]:

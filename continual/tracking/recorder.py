@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from continual.config import Replica, config_hash
+from continual.config import Replica
+from continual.identity import config_hash
 from continual.metrics import backward_transfer, one_step_backward_transfer
 from continual.provenance import submitted, versions
 from continual.tracking.run_folder import Row, RunFolder, StorageError

@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
-from continual.config import results_part
 from continual.errors import DataError
-from continual.report.configs import _flatten, canonical, node_path, read_config
+from continual.identity import canonical, results_part
+from continual.report.configs import _flatten, node_path, read_config
 
 
 def test_keys_that_do_not_change_results_are_left_out(write_run):
