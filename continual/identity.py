@@ -77,11 +77,18 @@ def _differing(one: Config, other: Config, path: str) -> list[str]:
     return found
 
 
+def without_defaults(config: Config) -> dict[str, Any]:
+    """A config, or a part of one, less what is at the default of this program's own classes."""
+    defaults = _defaults(config)
+    kept = {
+        name: without_defaults(node) if isinstance(node, Mapping) else node for name, node in config.items()
+    }
+    return {name: node for name, node in kept.items() if canonical(node) != defaults.get(name)}
+
+
 def _canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
-        defaults = _defaults(value)
-        inner = {str(name): _canonical(node) for name, node in value.items()}
-        return {name: node for name, node in inner.items() if _text(node) != defaults.get(name)}
+        return {str(name): _canonical(node) for name, node in without_defaults(value).items()}
     if isinstance(value, list | tuple):
         return [_canonical(inner) for inner in value]
     if isinstance(value, int) and not isinstance(value, bool):
