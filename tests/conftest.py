@@ -10,6 +10,8 @@ from continual.datasets.dataset import Dataset
 from tests import tiny
 from tests.datasets.writers import random_arrays, write_npz
 
+pytest_plugins = ["tests.command_line"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def torch_as_in_the_program() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from continual.cli.entry import config_folder
 from continual.config import (
     EngineConfig,
     MetricsConfig,
@@ -16,7 +17,6 @@ from continual.config import (
     device,
 )
 from continual.errors import ConfigError
-from continual.sweep.entry import config_folder
 from tests import tiny
 
 Compose = Callable[..., dict[str, Any]]

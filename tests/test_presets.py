@@ -9,9 +9,9 @@ import pytest
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from continual.cli.best import register_best
+from continual.cli.entry import config_folder
 from continual.config import check_config
-from continual.sweep.best import register_best
-from continual.sweep.entry import config_folder
 from tests import tiny
 from tests.datasets.writers import random_arrays, write_npz
 from tests.sweep.subprocesses import ROOT

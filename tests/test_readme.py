@@ -14,10 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from continual.cli.best import register_best
+from continual.cli.entry import config_folder
+from continual.cli.optuna import Search
 from continual.config import check_config
-from continual.sweep.best import register_best
-from continual.sweep.entry import config_folder
-from continual.sweep.optuna import Search
 
 ROOT = Path(__file__).parents[1]
 README = re.sub(r"\\\n +", "", (ROOT / "README.md").read_text())

@@ -18,6 +18,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from continual.cli.best import register_best
+from continual.cli.entry import config_folder
+from continual.cli.resolvers import register_resolvers
 from continual.errors import ConfigError, DataError
 from continual.report.runs import load_runs
 from continual.reproduce import app
@@ -26,9 +29,6 @@ from continual.reproduce.grid import Grid, from_sweeper
 from continual.reproduce.selection import select
 from continual.reproduce.settings import named_agents, settings
 from continual.sweep import slurm_queue
-from continual.sweep.best import register_best
-from continual.sweep.entry import config_folder
-from continual.sweep.resolvers import register_resolvers
 from tests.report.conftest import L2_INIT, run_writer
 from tests.sweep import slow
 from tests.sweep.subprocesses import Script, ran, until

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.sweep.conftest import TINY
+from tests.command_line import TINY
 
 CLONE = Path(__file__).parents[1]
 

@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from continual import training
+from continual.cli.best import register_best
+from continual.cli.entry import config_folder
+from continual.cli.resolvers import register_resolvers
 from continual.config import Replica
 from continual.datasets.dataset import Dataset
 from continual.learner import Learner
 from continual.population import Population
 from continual.schema import locate, number_fields
 from continual.stepping import FIRST_RIGHT_ON_CPU, Capture
-from continual.sweep.best import register_best
-from continual.sweep.entry import config_folder
-from continual.sweep.resolvers import register_resolvers
 from tests.datasets.writers import random_arrays
 
 # No size is a multiple of 4 or 16: the tensors of most replicas then begin at odd places in memory.

@@ -14,11 +14,11 @@ from continual import training
 from continual.benchmark import contender, footprint
 from continual.benchmark.contender import Clock, Contender
 from continual.benchmark.results import Speed
+from continual.cli import jobs
+from continual.cli.entry import config_folder
 from continual.config import Replica
 from continual.datasets.mnist import mnist
 from continual.errors import DataError
-from continual.sweep import jobs
-from continual.sweep.entry import config_folder
 from continual.sweep.packed import cores
 from continual.sweep.packing import pack
 from continual.sweep.population_size import population_size

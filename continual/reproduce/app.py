@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from continual.cli.entry import config_folder, start_hydra
+from continual.cli.plain import plain
 from continual.config import check_config
 from continual.errors import ConfigError, UserError
 from continual.reproduce.child import Stopped, train
@@ -19,8 +21,6 @@ from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, Point, from_sweeper
 from continual.reproduce.selection import Choice, select
 from continual.reproduce.settings import Settings, named_agents, settings
-from continual.sweep.entry import config_folder, start_hydra
-from continual.sweep.plain import plain
 
 console = Console(width=1000, highlight=False)
 

@@ -47,7 +47,7 @@ def _stop_with_the_parent() -> None:
 
 if __name__ == "__main__":
     try:
-        from continual.sweep.entry import main
+        from continual.cli.entry import main
 
         threading.Thread(target=_stop_with_the_parent, daemon=True).start()
         main()

@@ -11,12 +11,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from continual import training
+from continual.cli import jobs
+from continual.cli.plain import plain
 from continual.config import Config, Replica, check_here
 from continual.errors import UserError
 from continual.provenance import submitted
-from continual.sweep import frozen, jobs
+from continual.sweep import frozen
 from continual.sweep.manifest import Manifest
-from continual.sweep.plain import plain
 from continual.sweep.stopping import StopSignals
 from continual.tracking.lock import hold
 

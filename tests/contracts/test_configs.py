@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from continual.cli.entry import config_folder
 from continual.config import PROVIDED, EngineConfig, MetricsConfig, TrainConfig, WandbConfig, check_config
 from continual.schema import locate, number_fields
-from continual.sweep.entry import config_folder
 from tests import tiny
 from tests.contracts.every import AGENTS, every_agent
 

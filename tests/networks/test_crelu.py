@@ -6,12 +6,12 @@ from omegaconf import OmegaConf
 from continual import training
 from continual.agents.agent import weight_names
 from continual.agents.base import Base
+from continual.cli.entry import config_folder
 from continual.errors import ConfigError
 from continual.networks.convnet import ConvNet
 from continual.networks.mlp import MLP
 from continual.report.configs import read_config
 from continual.report.grouping import group_runs
-from continual.sweep.entry import config_folder
 from tests import tiny
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from continual.sweep import cli
-from tests.sweep.conftest import CommandLine
+from tests.command_line import CommandLine
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 
 from continual import training
+from continual.cli import entry
 from continual.errors import UserError
-from continual.sweep import entry
 from continual.sweep.packed import PackedLauncher
-from tests.sweep.conftest import TINY, CommandLine, written
+from tests.command_line import TINY, CommandLine, written
 from tests.sweep.faulty import FATAL_STEP, mend
 
 IN_SWEEP = ("hydra.sweep.dir=sweep", "hydra.launcher.workers=1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-from continual.sweep import entry
+from continual.cli import entry
 
 # A run that takes a blink, of 2 tasks with 20 steps each.
 TINY = (

@@ -13,10 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from continual import training
+from continual.cli import entry
+from continual.cli.optuna import Search
 from continual.errors import ConfigError
-from continual.sweep import entry
-from continual.sweep.optuna import Search
-from tests.sweep.conftest import CommandLine, everything_in, written
+from tests.command_line import CommandLine, everything_in, written
 from tests.sweep.faulty import mend
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: bash scripts/setup.sh optuna")

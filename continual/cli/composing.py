@@ -18,9 +18,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, open_dict, read_write
 
+from continual.cli.messages import one_sentence
+from continual.cli.plain import plain
 from continual.errors import ConfigError
-from continual.sweep.messages import one_sentence
-from continual.sweep.plain import plain
 
 # What of Hydra's own node is a job's own.
 _OWN = ("job", "overrides", "runtime")

@@ -21,12 +21,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
 from omegaconf import OmegaConf
 
+from continual.cli import jobs
+from continual.cli.sweeper import OwnSweeper, in_words
 from continual.errors import ConfigError, UserError
 from continual.identity import config_hash
 from continual.schema import Count
-from continual.sweep import jobs
 from continual.sweep.manifest import Manifest
-from continual.sweep.sweeper import OwnSweeper, in_words
 
 if TYPE_CHECKING:
     from optuna import Study

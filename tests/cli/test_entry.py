@@ -6,8 +6,8 @@ import pytest
 import yaml
 from hydra.core.plugins import Plugins
 
-from continual.sweep.entry import _left_to_the_jobs
-from tests.sweep.conftest import CommandLine, everything_in
+from continual.cli.entry import _left_to_the_jobs
+from tests.command_line import CommandLine, everything_in
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from continual import training
+from continual.cli import jobs
+from continual.cli.best import register_best
+from continual.cli.grid import GridSweeper
+from continual.cli.messages import one_sentence
+from continual.cli.optuna import OptunaSweeper
+from continual.cli.resolvers import register_resolvers
 from continual.errors import UserError
-from continual.sweep import jobs
-from continual.sweep.best import register_best
-from continual.sweep.grid import GridSweeper
 from continual.sweep.leaving import leave
-from continual.sweep.messages import one_sentence
-from continual.sweep.optuna import OptunaSweeper
 from continual.sweep.packed import PackedLauncher
-from continual.sweep.resolvers import register_resolvers
 from continual.sweep.slurm import SlurmLauncher
 from continual.sweep.stopping import StopSignals
 from continual.tracking.lock import release_held
@@ -152,5 +152,5 @@ def _register_plugins() -> None:
     known = getattr(Plugins, "is_in_toplevel_plugins_module", None)
     if known is not None:
         Plugins.is_in_toplevel_plugins_module = staticmethod(  # type: ignore[method-assign,assignment]
-            lambda name: name.startswith("continual.sweep.") or known(name)
+            lambda name: name.startswith(("continual.sweep.", "continual.cli.")) or known(name)
         )

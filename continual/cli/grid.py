@@ -7,14 +7,14 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 
-from continual.sweep.sweeper import OwnSweeper, in_words
+from continual.cli.sweeper import OwnSweeper, in_words
 
 
 class GridSweeper(OwnSweeper):
     """Launches a job for each combination of values.
 
     The jobs are those of Hydra's basic sweeper. That one composes each of them anew to see whether it can be,
-    which takes minutes for thousands, and ours are checked before (`continual.sweep.checks`).
+    which takes minutes for thousands, and ours are checked before (`continual.cli.checks`).
     """
 
     def __init__(self, params: dict[str, Any] | None = None) -> None:

@@ -6,8 +6,8 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from continual.cli.messages import one_sentence
 from continual.errors import DataError
-from continual.sweep.messages import one_sentence
 
 
 def raised(code: str) -> Exception:

@@ -15,14 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from continual import training
+from continual.cli.composing import Composer, naming
+from continual.cli.messages import one_sentence
+from continual.cli.plain import plain
 from continual.config import Config, Replica, check_config, check_here
 from continual.errors import ConfigError
 from continual.identity import config_hash, differing_keys, results_part, structure
 from continual.sweep import frozen
-from continual.sweep.composing import Composer, naming
 from continual.sweep.manifest import Folders, Manifest
-from continual.sweep.messages import one_sentence
-from continual.sweep.plain import plain
 from continual.tracking.run_folder import read_summary
 
 _of_loader: WeakKeyDictionary[ConfigLoader, "SweepJobs"] = WeakKeyDictionary()

@@ -17,14 +17,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from continual import schema, training
+from continual.cli import jobs, optuna
+from continual.cli.grid import GridSweeper
+from continual.cli.messages import one_sentence
+from continual.cli.plain import plain
+from continual.cli.sweeper import in_words
 from continual.config import Config, check_here
 from continual.errors import ConfigError
-from continual.sweep import jobs, optuna
-from continual.sweep.grid import GridSweeper
 from continual.sweep.launcher import SweepLauncher
-from continual.sweep.messages import one_sentence
-from continual.sweep.plain import plain
-from continual.sweep.sweeper import in_words
 from continual.tracking.lock import hold
 
 

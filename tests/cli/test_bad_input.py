@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from continual import training
+from tests.command_line import CommandLine, Finished, everything_in
 from tests.datasets.writers import random_arrays, write_mnist
-from tests.sweep.conftest import CommandLine, Finished, everything_in
 
 # What is typed, and what the sentence says.
 MISTAKES = [

@@ -1,0 +1,1 @@
+"""The command line: all of Hydra. No other room imports it."""
