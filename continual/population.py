@@ -16,6 +16,7 @@ from continual import metrics, random
 from continual.datasets.dataset import Dataset
 from continual.envs.environment import Environment, Task, images
 from continual.learner import Learner
+from continual.networks.network import convolves
 from continual.stepping import Capture, Stepper
 from continual.tree import Tree, leaves, transform
 
@@ -57,6 +58,9 @@ class Population:
         self.environment = dataclasses.replace(environment, dataset=dataset)
         self.size = len(seeds)
         self.chunk_steps = min(chunk_steps, environment.steps_per_task)
+        # The library for convolutions on a CPU sums over a group in another order than over a whole, and is
+        # slow at groups: replicas are taken one by one, so that packing changes nothing.
+        self._one_by_one = device.type == "cpu" and convolves(self.learner.network, dataset.input_shape)
         self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
         self._numbers = {
             part: {name: torch.tensor(values, device=device) for name, values in of.items()}
@@ -220,6 +224,8 @@ class Population:
 
     def _together(self, numbers: int) -> int:
         """How many replicas to work on at a time, when each has a temporary of so many 32-bit numbers."""
+        if self._one_by_one:
+            return 1
         room = _WORKING_BYTES_ON_CPU
         if self.device.type == "cuda":
             memory = torch.cuda.get_device_properties(self.device).total_memory
@@ -249,9 +255,15 @@ class Population:
             self._places,
             self._cursor,
             self._step,
-            self.environment.dataset.x_train,
         )
-        return Stepper(self._advance, inputs, compiled=self._compiled, capture=self._capture)
+        return Stepper(
+            self._advance,
+            inputs,
+            (self.environment.dataset.x_train,),
+            compiled=self._compiled,
+            capture=self._capture,
+            one_by_one=self._one_by_one,
+        )
 
     def _advance(
         self,

@@ -4,10 +4,12 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from continual.errors import ConfigError
 from continual.networks.initialization import Distribution, torch_default
@@ -57,6 +59,27 @@ class Network(nn.Module):
     def initial_distribution(self) -> Mapping[str, Distribution]:
         """The distribution from which each parameter is drawn, by name."""
         return torch_default(self)
+
+
+class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the convolutions that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += int(func.overloadpacket is torch.ops.aten.convolution)
+        return func(*args, **(kwargs or {}))
+
+
+def convolves(network: nn.Module, input_shape: tuple[int, int, int]) -> bool:
+    """Whether the network's forward computes convolutions, in whichever way it is written."""
+    param = next(network.parameters(), torch.empty(0))
+    image = torch.zeros(1, *input_shape, dtype=param.dtype, device=param.device)
+    with torch.no_grad(), _Convolutions() as convolutions:
+        network(image)
+    return bool(convolutions.count)
 
 
 def check_forward(network: nn.Module, input_shape: tuple[int, int, int], num_classes: int) -> None:
