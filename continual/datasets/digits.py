@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from continual.datasets.dataset import Dataset, normalisation
+from continual.datasets.dataset import Dataset, Normalise, normalised
 
 
-def digits() -> Dataset:
+def digits(normalise: Normalise = "minus_one_to_one") -> Dataset:
     """Small handwritten digits: uint8 [1437, 1, 8, 8] and [360, 1, 8, 8], values 0..16, 10 classes.
 
     The test set of "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998, UCI
-    repository) as scikit-learn ships it. Pixels go to [-1, 1].
+    repository) as scikit-learn ships it.
 
     It has no official split. This one is fixed and stratified: with the images sorted by class (and
     within a class as they come), every fifth is a test image, so that each class gives a fifth of
@@ -24,5 +24,4 @@ def digits() -> Dataset:
     y = torch.from_numpy(labels.astype(np.int64))
     is_test = torch.zeros(len(y), dtype=torch.bool)
     is_test[torch.argsort(y, stable=True)[::5]] = True
-    scale, shift = normalisation(mean=[0.5], std=[0.5], largest=16.0)
-    return Dataset(x[~is_test], y[~is_test], x[is_test], y[is_test], 10, scale, shift)
+    return normalised(x[~is_test], y[~is_test], x[is_test], y[is_test], 10, normalise, largest=16.0)

@@ -3,10 +3,12 @@
 Whatever goes wrong becomes a DataError of one sentence that names the file or folder and a way out.
 """
 
+import contextlib
 import gzip
 import hashlib
 import http.client
 import os
+import shutil
 import socket
 import tarfile
 import tempfile
@@ -14,8 +16,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from continual.errors import DataError
+
+T = TypeVar("T")
 
 Download = Callable[[Path], object]
 """Fetches a dataset into a folder that stands for the data folder."""
@@ -74,9 +79,22 @@ class DatasetFiles:
             )
             raise DataError(
                 f"{self.title} was not found, since {self.root / self.folder} lacks "
-                f"{self._listed(missing)}: {_POINT_ELSEWHERE} {Path(self.folder).parts[0]}/, "
+                f"{self._listed(missing)}{self._found()}: {_POINT_ELSEWHERE} {self._first_part()}, "
                 f"or {otherwise}."
             )
+
+    def _first_part(self) -> str:
+        """What lies directly in the data folder: a folder or the files themselves."""
+        parts = Path(self.folder).parts
+        return f"{parts[0]}/" if parts else self._listed(self.names)
+
+    def _found(self) -> str:
+        """What the folder holds in place of the files, so that a wrong name or folder is seen at once."""
+        try:
+            found = sorted(entry.name for entry in os.scandir(self.root / self.folder))
+        except OSError:
+            return ""
+        return f" (it holds {', '.join(found[:6])}{', ...' if len(found) > 6 else ''})" if found else ""
 
     def _missing(self) -> list[str]:
         return [name for name in self.names if not self._is_there(self.path(name))]
@@ -85,7 +103,7 @@ class DatasetFiles:
         return os.path.isfile(path) or (self.gz and os.path.isfile(f"{path}.gz"))
 
     def _listed(self, names: Sequence[str]) -> str:
-        shown = names if len(names) <= 6 else [*names[:3], f"{len(names) - 3} more"]
+        shown = names if len(names) <= 8 else [*names[:3], f"{len(names) - 3} more"]
         listed = " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
         return f"{listed} (as such or as .gz)" if self.gz else listed
 
@@ -107,41 +125,64 @@ class DatasetFiles:
             raise DataError(
                 f"{self.title} could not be downloaded ({reason[-1]}): put "
                 f"{self._listed(self.names)} into {self.root / self.folder}, or "
-                f"{_POINT_ELSEWHERE} {Path(self.folder).parts[0]}/."
+                f"{_POINT_ELSEWHERE} {self._first_part()}."
             ) from error
         finally:
             socket.setdefaulttimeout(timeout)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file, or, if only `<path>.gz` is there, what that unpacks to.
+def read(path: Path, parse: Callable[[Path], T]) -> T:
+    """What `parse` makes of a file; whatever it raises means that the file is damaged.
 
     Raises:
-        DataError: if the file cannot be read or unpacked.
+        DataError: if the file cannot be read or parsed.
     """
-    compressed = path.with_name(f"{path.name}.gz")
     try:
-        if path.exists() or not compressed.exists():
-            return path.read_bytes()
-        return gzip.decompress(compressed.read_bytes())
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise damaged(compressed, str(error)) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
+        return parse(path)
+    except Exception as error:  # what a damaged file raises is not defined
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(path, error) from error
+        raise damaged(path, _reason(error)) from error
 
 
-def verify_md5(path: Path, content: bytes, md5: str) -> None:
-    """Compare a file's content with the checksum of the official file.
+def read_or_unpack(path: Path, parse: Callable[[Path], T]) -> T:
+    """What `parse` makes of a file or, where that is absent or damaged, of what `<path>.gz` unpacks to.
 
     Raises:
-        DataError: if they differ.
+        DataError: if neither can be read; it names the file if there is one, else the .gz.
     """
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    packed = path.with_name(f"{path.name}.gz")
+    if not path.is_file():
+        return read(packed, lambda packed: _unpack(packed, parse))
+    try:
+        return read(path, parse)
+    except DataError:
+        if packed.is_file():
+            with contextlib.suppress(DataError):  # the file itself is then the one to name
+                return read(packed, lambda packed: _unpack(packed, parse))
+        raise
+
+
+def _unpack(packed: Path, parse: Callable[[Path], T]) -> T:
+    with gzip.open(packed) as stream, tempfile.NamedTemporaryFile(suffix=f"-{packed.stem}") as unpacked:
+        shutil.copyfileobj(stream, unpacked)
+        unpacked.flush()
+        return parse(Path(unpacked.name))
+
+
+def check_md5(file: Path, md5: str) -> None:
+    """ValueError if a file does not have the checksum of the official file."""
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
-        raise DataError(
-            f"{path} is damaged (its MD5 is {found}, the official file's {md5}): replace it, "
-            "or set env.dataset.verify=false if it is meant to differ."
+        raise ValueError(
+            f"its MD5 is {found}, the official file's {md5}; env.dataset.verify=false reads other files"
         )
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else f"reading it fails with {type(error).__name__}"
 
 
 def damaged(path: Path, why: str) -> DataError:

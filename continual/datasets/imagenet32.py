@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from annotated_types import Ge, Le
 
-from continual.datasets.dataset import Dataset, normalisation
+from continual.datasets.dataset import Dataset, Normalise, normalised
 from continual.datasets.files import DatasetFiles, damaged, unreadable
 
 TRAIN_PER_CLASS = 600
@@ -16,12 +16,16 @@ TEST_PER_CLASS = 100
 CLASS_SHAPE = (TRAIN_PER_CLASS + TEST_PER_CLASS, 3, 32, 32)
 
 
-def imagenet32(data_dir: str, num_classes: Annotated[int, Ge(1), Le(1000)] = 1000) -> Dataset:
+def imagenet32(
+    data_dir: str,
+    num_classes: Annotated[int, Ge(1), Le(1000)] = 1000,
+    normalise: Normalise = "minus_one_to_one",
+) -> Dataset:
     """1,000 classes of photographs: uint8 [600000, 3, 32, 32] and [100000, 3, 32, 32].
 
     Reads `<data_dir>/imagenet32/classes/<k>.npy` for the first `num_classes` classes k, each uint8
     [700, 3, 32, 32]: 600 train and then 100 test images. Images and labels are in the order of the
-    classes. Pixels go to [-1, 1]. All classes take 2.2 GB of memory, 2.2 MB each.
+    classes. All classes take 2.2 GB of memory, 2.2 MB each.
 
     Raises:
         DataError: if a file is absent, damaged or holds another array.
@@ -41,15 +45,13 @@ def imagenet32(data_dir: str, num_classes: Annotated[int, Ge(1), Le(1000)] = 100
         x_train[k] = images[:TRAIN_PER_CLASS]
         x_test[k] = images[TRAIN_PER_CLASS:]
     classes = torch.arange(num_classes)
-    scale, shift = normalisation(mean=[0.5] * 3, std=[0.5] * 3)
-    return Dataset(
+    return normalised(
         x_train=torch.from_numpy(x_train).flatten(0, 1),
         y_train=classes.repeat_interleave(TRAIN_PER_CLASS),
         x_test=torch.from_numpy(x_test).flatten(0, 1),
         y_test=classes.repeat_interleave(TEST_PER_CLASS),
         num_classes=num_classes,
-        scale=scale,
-        shift=shift,
+        normalise=normalise,
     )
 
 

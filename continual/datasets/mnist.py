@@ -1,14 +1,17 @@
-"""MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017), which share one file format."""
+"""MNIST and the datasets that share its file format: Fashion-MNIST, KMNIST and EMNIST.
 
+Torchvision reads the files. They are used one by one, where torchvision's classes look for all of them at
+once, so that an error names the file, and a packed file serves as well.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from continual.datasets.dataset import Dataset, normalisation
-from continual.datasets.files import DatasetFiles, damaged, read_bytes, verify_md5
-from continual.datasets.idx import parse_idx
+from continual.datasets.dataset import Dataset, Normalise, normalised
+from continual.datasets.files import DatasetFiles, check_md5, damaged, read_or_unpack
 
 OFFICIAL_SIZES = {"train": 60_000, "t10k": 10_000}
 
@@ -25,65 +28,136 @@ FASHION_MNIST_MD5 = {
     "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
 }
+EMNIST_CLASSES = {"byclass": 62, "bymerge": 47, "balanced": 47, "letters": 26, "digits": 10, "mnist": 10}
 
 
-def mnist(data_dir: str, download: bool = False, verify: bool = True) -> Dataset:
-    """MNIST: handwritten digits, uint8 [60000, 1, 28, 28] and [10000, 1, 28, 28], 10 classes.
+def mnist(
+    data_dir: str,
+    download: bool = False,
+    verify: bool = True,
+    normalise: Normalise = "minus_one_to_one",
+) -> Dataset:
+    """MNIST (LeCun et al. 1998): handwritten digits, uint8 [60000, 1, 28, 28] and [10000, 1, 28, 28].
 
-    Reads `<data_dir>/MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, or the same names
-    with .gz; with `download`, fetches them if they are absent. Pixels go to [-1, 1].
+    Reads `<data_dir>/MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte`; where one of these is
+    absent or damaged, the same name with .gz. With `download`, fetches them if they are absent.
 
-    Files with any number of images are read; those that together have the official numbers must
-    have the official MD5 checksums, unless `verify` is false.
+    Files with any number of images are read; one with the official number must have the official MD5
+    checksum, unless `verify` is false.
 
     Raises:
         DataError: if files are absent (and cannot be downloaded) or damaged.
     """
-    return _load("MNIST", "MNIST", MNIST_MD5, data_dir, download, verify)
+    return _load("MNIST", "MNIST", data_dir, download, MNIST_MD5 if verify else {}, normalise)
 
 
-def fashion_mnist(data_dir: str, download: bool = False, verify: bool = True) -> Dataset:
-    """Fashion-MNIST: pictures of clothes with MNIST's format, sizes and number of classes.
+def fashion_mnist(
+    data_dir: str,
+    download: bool = False,
+    verify: bool = True,
+    normalise: Normalise = "minus_one_to_one",
+) -> Dataset:
+    """Fashion-MNIST (Xiao et al. 2017): pictures of clothes with MNIST's format, sizes, number of classes.
 
     Reads `<data_dir>/FashionMNIST/raw`; else as `mnist`.
     """
-    return _load("FashionMNIST", "Fashion-MNIST", FASHION_MNIST_MD5, data_dir, download, verify)
+    md5 = FASHION_MNIST_MD5 if verify else {}
+    return _load("FashionMNIST", "Fashion-MNIST", data_dir, download, md5, normalise)
 
 
-def _load(name: str, title: str, md5: dict[str, str], data_dir: str, download: bool, verify: bool) -> Dataset:
+def kmnist(data_dir: str, download: bool = False, normalise: Normalise = "minus_one_to_one") -> Dataset:
+    """Kuzushiji-MNIST (Clanuwat et al. 2018): cursive Japanese characters, sizes and classes as in MNIST.
+
+    Reads `<data_dir>/KMNIST/raw`; else as `mnist`, but only what is downloaded is verified.
+    """
+    return _load("KMNIST", "KMNIST", data_dir, download, {}, normalise)
+
+
+def emnist(
+    data_dir: str,
+    split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] = "balanced",
+    download: bool = False,
+    normalise: Normalise = "minus_one_to_one",
+) -> Dataset:
+    """EMNIST (Cohen et al. 2017): handwritten letters and digits, uint8 [N, 1, 28, 28].
+
+    The splits' classes, train and test images: byclass 62, 697,932 and 116,323; bymerge 47 and as many;
+    balanced 47, 112,800 and 18,800; letters 26, 124,800 and 20,800; digits 10, 240,000 and 40,000;
+    mnist 10, 60,000 and 10,000. Letters are counted from 0, where the files count from 1. Images are as
+    they are stored, which is with rows and columns exchanged.
+
+    Reads `<data_dir>/EMNIST/raw/emnist-<split>-{train,test}-{images-idx3,labels-idx1}-ubyte`; else as
+    `mnist`, but only what is downloaded is verified (0.5 GB, all splits in one).
+    """
+    parts = (f"emnist-{split}-train", f"emnist-{split}-test")
+    first_label = 1 if split == "letters" else 0
+    return _load(
+        "EMNIST", "EMNIST", data_dir, download, {}, normalise, parts, EMNIST_CLASSES[split], first_label
+    )
+
+
+def _load(
+    name: str,
+    title: str,
+    data_dir: str,
+    download: bool,
+    md5: Mapping[str, str],
+    normalise: Normalise,
+    parts: tuple[str, str] = ("train", "t10k"),
+    num_classes: int = 10,
+    first_label: int = 0,
+) -> Dataset:
+    """The dataset of torchvision's class `name`; `parts` begin the names of its train and test files."""
+
     def fetch(folder: Path) -> None:
         import torchvision.datasets
 
-        getattr(torchvision.datasets, name)(folder, download=True)
+        options = {"split": parts[0].split("-")[1]} if name == "EMNIST" else {}
+        getattr(torchvision.datasets, name)(folder, download=True, **options)
 
-    files = DatasetFiles(title, Path(data_dir), f"{name}/raw", tuple(md5), gz=True)
+    names = [f"{part}-{kind}-ubyte" for part in parts for kind in ("images-idx3", "labels-idx1")]
+    files = DatasetFiles(title, Path(data_dir), f"{name}/raw", names, gz=True)
     files.require(fetch if download else None)
-    contents = {file: read_bytes(files.path(file)) for file in files.names}
-    splits = {split: _parse_split(files, contents, split) for split in OFFICIAL_SIZES}
-    if splits["t10k"][0].shape[1:] != splits["train"][0].shape[1:]:
-        path = files.path("t10k-images-idx3-ubyte")
-        raise damaged(path, "its images have another size than the train images")
-    if verify and all(len(splits[split][1]) == size for split, size in OFFICIAL_SIZES.items()):
-        for file, content in contents.items():
-            verify_md5(files.path(file), content, md5[file])
-    x_train, y_train = splits["train"]
-    x_test, y_test = splits["t10k"]
-    scale, shift = normalisation(mean=[0.5], std=[0.5])
-    return Dataset(x_train, y_train, x_test, y_test, 10, scale, shift)
+    tensors = {file: _read(files.path(file), md5.get(file)) for file in names}
+    for part in parts:
+        images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
+        if len(tensors[labels]) != len(tensors[images]):
+            raise damaged(
+                files.path(labels),
+                f"it holds {len(tensors[labels])} labels for the {len(tensors[images])} images of {images}",
+            )
+        tensors[labels] -= first_label
+        low, high = (int(label) for label in tensors[labels].aminmax())
+        if low < 0 or high >= num_classes:
+            raise damaged(
+                files.path(labels),
+                f"it holds labels from {low + first_label} to {high + first_label}, and they lie between "
+                f"{first_label} and {num_classes - 1 + first_label}",
+            )
+    x_train, y_train, x_test, y_test = (tensors[file] for file in names)
+    if x_test.shape[1:] != x_train.shape[1:]:
+        raise damaged(files.path(names[2]), "its images have another size than the train images")
+    return normalised(x_train, y_train, x_test, y_test, num_classes, normalise)
 
 
-def _parse_split(files: DatasetFiles, contents: dict[str, bytes], split: str) -> tuple[Tensor, Tensor]:
-    """Images [N, 1, H, W] and labels [N] of "train" or "t10k"."""
-    image_file, label_file = f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
-    images = parse_idx(files.path(image_file), contents[image_file], axes=3)
-    labels = parse_idx(files.path(label_file), contents[label_file], axes=1)
-    if images.size == 0:
-        raise damaged(files.path(image_file), "it holds no images")
-    if len(labels) != len(images):
-        raise damaged(
-            files.path(label_file),
-            f"it holds {len(labels)} labels for the {len(images)} images of {image_file}",
-        )
-    if labels.max() > 9:
-        raise damaged(files.path(label_file), f"it holds the label {labels.max()}, above 9")
-    return torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64))
+def _read(path: Path, md5: str | None) -> Tensor:
+    """The images [N, 1, H, W] or the labels [N], int64, of a file."""
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    part = path.name.partition("-")[0]
+
+    def parse(file: Path) -> Tensor:
+        is_images = "-images-" in path.name
+        try:
+            tensor: Tensor = (read_image_file if is_images else read_label_file)(file)
+        except Exception as error:
+            raise ValueError(
+                f"{file.stat().st_size} bytes that are not the idx file of a {3 if is_images else 1}-d array"
+            ) from error
+        if tensor.numel() == 0:
+            raise ValueError(f"it holds no {'images' if is_images else 'labels'}")
+        if md5 and len(tensor) == OFFICIAL_SIZES[part]:
+            check_md5(file, md5)
+        return tensor[:, None] if is_images else tensor
+
+    return read_or_unpack(path, parse)

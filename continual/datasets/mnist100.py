@@ -4,22 +4,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from continual.datasets.dataset import Dataset
+from continual.datasets.dataset import Dataset, Normalise, normalised
 from continual.datasets.mnist import mnist
 from continual.errors import DataError
 
 
-def mnist100(data_dir: str, download: bool = False, verify: bool = True) -> Dataset:
+def mnist100(
+    data_dir: str,
+    download: bool = False,
+    verify: bool = True,
+    normalise: Normalise = "minus_one_to_one",
+) -> Dataset:
     """Two MNIST digits one above the other: uint8 [60000, 1, 56, 28] and [10000, 1, 56, 28].
 
     The class is 10 * top + bottom. There are as many train (test) images as in MNIST, made of its
     train (test) images by a fixed rule (`pair_digits`) that gives every class the same number of
-    images, 600 and 100. Files, arguments, scaling and errors are those of `mnist`.
+    images, 600 and 100. Files, arguments and errors are those of `mnist`.
     """
-    digits = mnist(data_dir, download, verify)
+    digits = mnist(data_dir, download, verify, normalise="raw")
     x_train, y_train = pair_digits(digits.x_train, digits.y_train)
     x_test, y_test = pair_digits(digits.x_test, digits.y_test)
-    return Dataset(x_train, y_train, x_test, y_test, 100, digits.scale, digits.shift)
+    return normalised(x_train, y_train, x_test, y_test, 100, normalise)
 
 
 def pair_digits(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

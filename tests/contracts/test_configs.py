@@ -88,7 +88,7 @@ def test_with_no_override_it_is_plain_training_on_the_digits():
     config = tiny.compose()
     assert config["seed"] == 0
     assert config["agent"] == {"_target_": "continual.agents.base.Base"}
-    assert config["env"]["dataset"] == {"_target_": "continual.datasets.digits.digits"}
+    assert config["env"]["dataset"]["_target_"] == "continual.datasets.digits.digits"
 
 
 def values(node, inside=""):

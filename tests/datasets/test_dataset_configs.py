@@ -11,9 +11,12 @@ from tests.datasets.writers import (
     random_arrays,
     write_cifar10,
     write_cifar100,
+    write_emnist,
     write_imagenet32,
     write_mnist,
     write_npz,
+    write_svhn,
+    write_tiny_imagenet,
 )
 
 FOLDER = Path(__file__).parents[2] / "conf" / "env" / "dataset"
@@ -46,8 +49,14 @@ def test_every_config_loads(tmp_path, path):
     photographs = random_arrays(20, 10, shape=(3, 32, 32))
     if path.stem in ("mnist", "mnist100"):
         write_mnist(tmp_path, *small)
-    elif path.stem == "fashion_mnist":
-        write_mnist(tmp_path, *small, name="FashionMNIST")
+    elif path.stem in ("fashion_mnist", "kmnist"):
+        write_mnist(tmp_path, *small, name={"fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}[path.stem])
+    elif path.stem == "emnist":
+        write_emnist(tmp_path, *small)
+    elif path.stem == "svhn":
+        write_svhn(tmp_path, *photographs)
+    elif path.stem == "tiny_imagenet":
+        write_tiny_imagenet(tmp_path, ["n01", "n02"], train=1, test=1)
     elif path.stem == "cifar10":
         write_cifar10(tmp_path, *photographs)
     elif path.stem == "cifar100":
@@ -59,12 +68,20 @@ def test_every_config_loads(tmp_path, path):
         config.dataset.path = str(write_npz(tmp_path / "my.npz", *small))
     if path.stem == "imagenet32":
         config.dataset.num_classes = 1
+    if path.stem in ("cifar10", "cifar100"):
+        config.dataset.verify = False
     dataset = instantiate(config.dataset)
     assert len(dataset.x_train) == len(dataset.y_train)
+    raw = instantiate(config.dataset, normalise="raw")
+    assert (set(raw.scale), set(raw.shift)) == ({1.0}, {0.0})
+    standard = instantiate(config.dataset, normalise="mean_std")
+    assert standard.scale != dataset.scale
+    assert raw.fingerprint == standard.fingerprint == dataset.fingerprint
 
 
 def test_loaders_import_large_libraries_only_when_they_need_them():
     modules = ", ".join(sorted({OmegaConf.load(path)["_target_"].rpartition(".")[0] for path in CONFIGS}))
-    program = f"import sys, {modules}; print([m for m in ('torchvision', 'sklearn') if m in sys.modules])"
+    large = ("torchvision", "sklearn", "scipy", "PIL")
+    program = f"import sys, {modules}; print([m for m in {large} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

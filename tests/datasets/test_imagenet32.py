@@ -24,7 +24,7 @@ def test_the_first_600_images_of_a_class_train_and_the_last_100_test(tmp_path):
 def test_only_the_classes_asked_for_are_needed(tmp_path):
     write_imagenet32(tmp_path, num_classes=1)
     assert imagenet32(str(tmp_path), num_classes=1).num_classes == 1
-    with pytest.raises(DataError, match=r"lacks 1\.npy: "):
+    with pytest.raises(DataError, match=r"lacks 1\.npy \(it holds 0\.npy\): "):
         imagenet32(str(tmp_path), num_classes=2)
 
 

@@ -1,7 +1,6 @@
 import hashlib
 import shutil
 import socket
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,19 @@ import torchvision.datasets
 
 import continual.datasets.mnist
 from continual.datasets.files import DOWNLOAD_TIMEOUT
-from continual.datasets.mnist import FASHION_MNIST_MD5, MNIST_MD5, fashion_mnist, mnist
+from continual.datasets.mnist import (
+    EMNIST_CLASSES,
+    FASHION_MNIST_MD5,
+    MNIST_MD5,
+    emnist,
+    fashion_mnist,
+    kmnist,
+    mnist,
+)
 from continual.errors import DataError
-from tests.datasets.writers import random_arrays, write_idx, write_mnist
+from tests.datasets.writers import random_arrays, write_emnist, write_idx, write_mnist
 
-LOADERS = [(mnist, "MNIST"), (fashion_mnist, "FashionMNIST")]
+LOADERS = [(mnist, "MNIST"), (fashion_mnist, "FashionMNIST"), (kmnist, "KMNIST")]
 
 
 def assert_holds(dataset, x_train, y_train, x_test, y_test):
@@ -28,8 +35,7 @@ def assert_holds(dataset, x_train, y_train, x_test, y_test):
         torch.testing.assert_close(getattr(dataset, name), torch.as_tensor(array), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("gz", [False, True])
-@pytest.mark.parametrize(("load", "name"), LOADERS)
+@pytest.mark.parametrize(("load", "name", "gz"), [(*LOADERS[0], False), *((*one, True) for one in LOADERS)])
 def test_files_are_read_as_they_are(tmp_path, load, name, gz):
     arrays = random_arrays(train=30, test=20, shape=(1, 28, 27))
     write_mnist(tmp_path, *arrays, name=name, gz=gz)
@@ -38,14 +44,6 @@ def test_files_are_read_as_they_are(tmp_path, load, name, gz):
     assert dataset.num_classes == 10
     assert dataset.scale == pytest.approx((2 / 255,))
     assert dataset.shift == (-1.0,)
-
-
-def test_torchvision_reads_the_written_files_alike(tmp_path):
-    arrays = random_arrays(train=30, test=20)
-    write_mnist(tmp_path, *arrays)
-    dataset, theirs = mnist(str(tmp_path)), torchvision.datasets.MNIST(tmp_path, train=False)
-    torch.testing.assert_close(dataset.x_test[:, 0], theirs.data)
-    torch.testing.assert_close(dataset.y_test, theirs.targets)
 
 
 def test_an_unpacked_file_goes_before_its_gz(tmp_path):
@@ -82,15 +80,16 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 @pytest.mark.parametrize(
     ("file", "damage", "why"),
     [
-        (IMAGES, lambda content: content[:-1], "30 x 28 x 28, so 23536 bytes, and it has 23535"),
-        (IMAGES, lambda content: content + b"\0", "and it has 23537"),
-        (IMAGES, lambda content: content[:9], "ends within its header"),
-        (IMAGES, lambda content: b"", "begins with"),
-        (IMAGES, lambda content: b"<html>404", "begins with 3c68746d in place of 00000803"),
-        (IMAGES, lambda content: b"\0\0\x09\x03" + content[4:], "begins with 00000903"),
+        (IMAGES, lambda content: content[:-1], "23535 bytes that are not the idx file of a 3-d array"),
+        (IMAGES, lambda content: content + b"\0", "23537 bytes"),
+        (IMAGES, lambda content: content[:9], "9 bytes"),
+        (IMAGES, lambda content: b"", "0 bytes"),
+        (IMAGES, lambda content: b"<html>404", "9 bytes"),
+        (IMAGES, lambda content: b"\0\0\x09\x03" + content[4:], "23536 bytes that are not"),
+        (LABELS, lambda content: b"\0\0\x08\x03" + content[4:], "38 bytes that are not"),
         (LABELS, lambda content: content[:4] + bytes([0, 0, 0, 29]) + content[9:], "29 labels for"),
-        (LABELS, lambda content: content[:-1] + b"\x0a", "label 10"),
-        (IMAGES, lambda content: content[:4] + bytes(12), "no images"),
+        (LABELS, lambda content: content[:-1] + b"\x0a", "labels from 0 to 10, and they lie between 0 and 9"),
+        (IMAGES, lambda content: content[:4] + bytes(12), "16 bytes that are not"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path, file, damage, why):
@@ -99,6 +98,7 @@ def test_damaged_files_are_refused(tmp_path, file, damage, why):
     with pytest.raises(DataError, match=why) as caught:
         mnist(str(tmp_path))
     assert str(raw / file) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,53 @@ def test_damaged_gz_files_are_refused(tmp_path, damage):
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DataError, match="damaged") as caught:
         mnist(str(tmp_path))
-    assert str(raw / IMAGES) in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("state", ["partial", "a folder"])
+def test_a_gz_serves_where_the_file_is_no_good(tmp_path, state):
+    arrays = random_arrays(train=30, test=20)
+    raw = write_mnist(tmp_path, *arrays, gz=True)
+    for file in (IMAGES, LABELS):
+        if state == "partial":
+            (raw / file).write_bytes(b"\0\0\x08")
+        else:
+            (raw / file).mkdir()
+    assert_holds(mnist(str(tmp_path)), *arrays)
+
+
+def test_of_two_damaged_files_the_unpacked_one_is_named(tmp_path):
+    raw = write_mnist(tmp_path, *random_arrays(train=30, test=20))
+    (raw / IMAGES).write_bytes(b"")
+    (raw / f"{IMAGES}.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=f"{IMAGES} is damaged"):
+        mnist(str(tmp_path))
+
+
+def test_what_is_there_in_place_of_the_files_is_named(tmp_path):
+    raw = write_mnist(tmp_path, *random_arrays(train=3, test=2))
+    for file in MNIST_MD5:
+        (raw / file).rename(raw / file.replace("-idx", ".idx"))
+    with pytest.raises(DataError, match=r"\(it holds t10k-images\.idx3-ubyte, t10k-labels\.idx1-ubyte, "):
+        mnist(str(tmp_path))
+
+
+@pytest.mark.parametrize("split", EMNIST_CLASSES)
+@pytest.mark.parametrize("gz", [False, True])
+def test_every_split_of_emnist(tmp_path, split, gz):
+    num_classes = EMNIST_CLASSES[split]
+    arrays = random_arrays(train=2 * num_classes, test=20, num_classes=num_classes)
+    write_emnist(tmp_path, *arrays, split=split, gz=gz)
+    dataset = emnist(str(tmp_path), split)
+    assert_holds(dataset, *arrays)
+    assert dataset.num_classes == num_classes
+
+
+def test_a_letter_counted_from_0_is_refused(tmp_path):
+    x_train, y_train, x_test, y_test = random_arrays(3, 3)
+    write_emnist(tmp_path, x_train, y_train - 1, x_test, y_test - 1, split="letters")
+    with pytest.raises(DataError, match="labels from 0 to 2, and they lie between 1 and 26"):
+        emnist(str(tmp_path), "letters")
 
 
 def test_train_and_test_images_of_different_size_are_refused(tmp_path):
@@ -118,13 +164,6 @@ def test_train_and_test_images_of_different_size_are_refused(tmp_path):
     _, _, x_test, y_test = random_arrays(train=30, test=20, shape=(1, 8, 8))
     write_mnist(tmp_path, x_train, y_train, x_test, y_test)
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte .* another size"):
-        mnist(str(tmp_path))
-
-
-def test_an_unreadable_file_is_named(tmp_path):
-    raw = write_mnist(tmp_path, *random_arrays(train=30, test=20), gz=True)
-    (raw / IMAGES).mkdir()
-    with pytest.raises(DataError, match=f"{IMAGES} cannot be read"):
         mnist(str(tmp_path))
 
 
@@ -174,9 +213,7 @@ def test_download_fetches_what_is_absent_once(tmp_path, monkeypatch, mirror):
 
 
 def test_the_real_mnist(real_data_dir):
-    start = time.perf_counter()
     dataset = mnist(real_data_dir)
-    seconds = time.perf_counter() - start
     assert dataset.x_train.shape == (60_000, 1, 28, 28)
     assert dataset.x_test.shape == (10_000, 1, 28, 28)
     assert dataset.x_train.dtype == torch.uint8
@@ -185,7 +222,6 @@ def test_the_real_mnist(real_data_dir):
     # The published mean and deviation of the pixels.
     assert float(dataset.x_train.float().mean()) / 255 == pytest.approx(0.1307, abs=1e-4)
     assert float(dataset.x_train.float().std()) / 255 == pytest.approx(0.3081, abs=1e-4)
-    assert seconds < 5
 
 
 def test_one_flipped_bit_of_the_real_mnist_is_noticed(real_data_dir, tmp_path):

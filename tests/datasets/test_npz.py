@@ -59,12 +59,12 @@ def test_float_images_are_taken_as_they_are(tmp_path, dtype):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint64, ">i4"])
 def test_labels_of_any_integer_type(tmp_path, dtype):
-    y = np.array([0, 4, 1, 1, 0, 2]).astype(dtype)
+    y = np.array([0, 3, 1, 1, 0, 2]).astype(dtype)
     changes = {"y_train": y[:, None], "y_test": y[:3]}
     dataset = npz(str(write_npz(tmp_path / "my.npz", **arrays(**changes))))
-    assert dataset.y_train.tolist() == [0, 4, 1, 1, 0, 2]
+    assert dataset.y_train.tolist() == [0, 3, 1, 1, 0, 2]
     assert dataset.y_train.dtype == torch.int64
-    assert dataset.num_classes == 5
+    assert dataset.num_classes == 4
 
 
 def test_a_compressed_file_is_read(tmp_path):
@@ -75,7 +75,7 @@ def test_a_compressed_file_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_train": np.zeros((6, 3, 5, 4), np.int32)}, "x_train holds int32; it must be uint8 or"),
+        ({"x_train": np.zeros((6, 3, 5, 4), np.int32)}, "x_train holds int32 .*env.dataset.normalise to"),
         ({"x_train": np.zeros((6, 3, 5, 4), bool)}, "x_train holds bool"),
         ({"x_train": np.zeros((6, 3, 5, 4), complex)}, "x_train holds complex128"),
         ({"x_test": np.zeros((3, 3, 5, 4))}, "x_train holds uint8 and x_test float32"),
@@ -98,8 +98,12 @@ def test_a_compressed_file_is_read(tmp_path):
             {"y_test": np.array([0, 2**63, 1], np.uint64)},
             "y_test holds labels below 0 or too large",
         ),
-        ({"y_train": np.array([0, 1, 2, 3, 4, 100])}, "label 100 with 9 images in all"),
-        ({"x_train": np.array([{}, {}])}, "x_train cannot be read: Object arrays"),
+        ({"x_train": np.array([{}, {}])}, "images in x_train are Python objects: save them as uint8 or"),
+        (
+            {"y_train": np.array([*"010101"], object)},
+            "labels in y_train are Python objects: save them as int",
+        ),
+        ({"y_test": np.array([0, 1, None])}, "labels in y_test are Python objects: save them as integers"),
     ],
 )
 def test_bad_arrays_are_refused(tmp_path, changes, message):
@@ -108,6 +112,82 @@ def test_bad_arrays_are_refused(tmp_path, changes, message):
         npz(str(path))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 2, 3, 1, 2, 3], "from 1 to 3, y_test from 0 to 1, and no training image has the label 0: "),
+        ([0, 10, 20, 0, 10, 20], "no training image has the label 1, 2, 3, 4, 5, 6 and 12 more: "),
+        ([0, 1, 3, 3, 3, 3], "no training image has the label 2: "),
+        ([7, 7, 7, 7, 7, 7], "no training image has the label 0, 1, 2, 3, 4, 5 and 1 more: "),
+        ([0, 1, 2, 3, 4, 2**62], "the label 5, 6, 7, 8, 9, 10 and 4611686018427387893 more: "),
+        ([0, 0, 0, 0, 0, 0], "from 0 to 0, y_test from 0 to 1, and no training image has the label 1: "),
+    ],
+)
+def test_every_label_up_to_the_largest_has_a_training_image(tmp_path, labels, message):
+    changes = {"y_train": np.array(labels), "y_test": np.array([0, 1, 0])}
+    with pytest.raises(DataError, match=f"{message}labels must count the classes from 0 without a gap"):
+        npz(str(write_npz(tmp_path / "my.npz", **arrays(**changes))))
+
+
+def test_a_class_without_a_test_image_is_taken(tmp_path):
+    changes = {"y_train": np.arange(6) % 3, "y_test": np.zeros(3, int)}
+    assert npz(str(write_npz(tmp_path / "my.npz", **arrays(**changes)))).num_classes == 3
+
+
+def pixels(high, dtype, low=0):
+    """Images, for training and for testing, with values from `low` to `high`."""
+    x = np.linspace(low, high, 9 * 5 * 4).reshape(9, 5, 4)
+    np.random.default_rng(0).shuffle(x)
+    x[0, 0, 0], x[8, 0, 0] = low, high
+    return {"x_train": x[:6].astype(dtype), "x_test": x[3:].astype(dtype)[3:]}
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (pixels(255, np.float32), "x_train holds values from 0 to 255, too large"),
+        (pixels(255, np.float16), "too large"),
+        (pixels(65535, np.float64), "too large"),
+        (pixels(128, np.float32, low=-128), "too large"),
+        (pixels(1 / 255, np.float32), "too small"),
+        (pixels(1, np.uint8), "from 0 to 1, a small part of the range 0 to 255"),
+        (pixels(16, np.uint8), "a small part of the range 0 to 255"),
+        (pixels(65535, np.uint16), "x_train holds uint16 with values from 0 to 65535"),
+        (pixels(255, np.int64), "x_train holds int64 with values from 0 to 255"),
+        (
+            {"x_train": pixels(1, np.float32)["x_train"], "x_test": pixels(255, np.float32)["x_test"]},
+            "x_train holds values from 0 to 1 and x_test holds values from .* to 255: both",
+        ),
+        (
+            {"x_train": pixels(255, np.uint8)["x_train"], "x_test": pixels(1, np.uint8)["x_test"]},
+            "both must have the same scale",
+        ),
+    ],
+)
+def test_images_of_an_unexpected_scale_are_refused(tmp_path, images, message):
+    path = write_npz(tmp_path / "my.npz", **arrays(**images))
+    with pytest.raises(DataError, match=message) as caught:
+        npz(str(path))
+    assert "same scale" in str(caught.value) or "env.dataset.normalise" in str(caught.value)
+
+
+@pytest.mark.parametrize("images", [pixels(255, np.float32), pixels(1, np.uint8), pixels(4095, np.uint16)])
+def test_normalise_is_the_way_out(tmp_path, images):
+    path = str(write_npz(tmp_path / "my.npz", **arrays(**images)))
+    x = images["x_train"].astype(np.float64)
+
+    def network_input(normalise):
+        dataset = npz(path, normalise)
+        return dataset.x_train.double() * dataset.scale[0] + dataset.shift[0]
+
+    raw, standard = network_input("raw"), network_input("mean_std")
+    assert raw[:, 0].tolist() == x.tolist()
+    assert (float(standard.mean()), float(standard.std(correction=0))) == pytest.approx((0, 1), abs=1e-6)
+    if images["x_train"].dtype != np.uint8:
+        assert network_input("zero_to_one").flatten()[0] == pytest.approx(x.flat[0] / x.max())
+        assert network_input("minus_one_to_one").aminmax() == pytest.approx((-1, 1))
 
 
 def test_missing_arrays_are_named(tmp_path):
@@ -156,7 +236,7 @@ def test_an_entry_that_is_no_array_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "my.npz", "w") as archive:
         for name in arrays():
             archive.writestr(f"{name}.npy", b"no array")
-    with pytest.raises(DataError, match="its x_train"):
+    with pytest.raises(DataError, match="its array x_train cannot be read"):
         npz(str(tmp_path / "my.npz"))
 
 

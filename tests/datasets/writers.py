@@ -64,6 +64,24 @@ def write_mnist(
     return raw
 
 
+def write_emnist(
+    data_dir: Path,
+    x_train: ArrayLike,
+    y_train: ArrayLike,
+    x_test: ArrayLike,
+    y_test: ArrayLike,
+    split: str = "balanced",
+    gz: bool = False,
+) -> Path:
+    """The four files of one of EMNIST's splits, with letters counted from 1; returns their folder."""
+    raw = data_dir / "EMNIST" / "raw"
+    first = 1 if split == "letters" else 0
+    for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        write_idx(raw / f"emnist-{split}-{part}-images-idx3-ubyte", np.asarray(x)[:, 0], gz)
+        write_idx(raw / f"emnist-{split}-{part}-labels-idx1-ubyte", np.asarray(y) + first, gz)
+    return raw
+
+
 def write_cifar10(
     data_dir: Path, x_train: ArrayLike, y_train: ArrayLike, x_test: ArrayLike, y_test: ArrayLike
 ) -> Path:
@@ -106,6 +124,47 @@ def write_imagenet32(data_dir: Path, num_classes: int = 2, seed: int = 0) -> Pat
         images = np.broadcast_to(tags[:, None, None, None], (700, 3, 32, 32)).copy()
         images[:, :, 1, :] = generator.integers(0, 256, (700, 3, 32), dtype=np.uint8)
         np.save(folder / f"{k}.npy", images)
+    return folder
+
+
+def write_svhn(
+    data_dir: Path, x_train: ArrayLike, y_train: ArrayLike, x_test: ArrayLike, y_test: ArrayLike
+) -> Path:
+    """SVHN's two MATLAB files, in which images come last and a 0 is called 10; returns their folder."""
+    import scipy.io
+
+    data_dir.mkdir(parents=True, exist_ok=True)
+    for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        labels = np.where(np.asarray(y) == 0, 10, y).astype(np.uint8)[:, None]
+        content = {"X": np.asarray(x).transpose(2, 3, 1, 0), "y": labels}
+        scipy.io.savemat(data_dir / f"{split}_32x32.mat", content, do_compression=True)
+    return data_dir
+
+
+def write_tiny_imagenet(data_dir: Path, wnids: list[str], train: int, test: int) -> Path:
+    """Tiny-ImageNet's folders, with so many images a class; returns their folder.
+
+    The left half of an image of class k has the shade 60 (k + 1), the right half is black.
+    """
+    from PIL import Image
+
+    folder = data_dir / "tiny-imagenet-200"
+    validation = folder / "val" / "images"
+    validation.mkdir(parents=True)
+    annotations = []
+    for k, wnid in enumerate(wnids):
+        images = folder / "train" / wnid / "images"
+        images.mkdir(parents=True)
+        image = Image.new("RGB", (64, 64))
+        image.paste((60 * (k + 1),) * 3, (0, 0, 32, 64))
+        for i in range(train):
+            image.save(images / f"{wnid}_{i}.JPEG")
+        for i in range(test):
+            name = f"val_{i * len(wnids) + k}.JPEG"
+            image.save(validation / name)
+            annotations.append(f"{name}\t{wnid}\t0\t32\t44\t62\n")
+    (folder / "wnids.txt").write_text("\n".join(reversed(wnids)) + "\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
     return folder
 
 

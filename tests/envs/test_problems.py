@@ -35,6 +35,7 @@ def folder(tmp_path_factory):
 
 def population(folder, env, dataset):
     own = {"npz": [f"env.dataset.path={folder}/mine.npz"], "imagenet32": ["env.dataset.num_classes=4"]}
+    own |= {cifar: ["env.dataset.verify=false"] for cifar in ("cifar10", "cifar100")}
     return tiny.population(
         [
             tiny.compose(
