@@ -4,7 +4,6 @@ The nodes `agent`, `network`, `env` and `optimizer` are typed by the signatures 
 name (`continual.schema`); everything else is typed here.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from continual import schema
 from continual.agents.agent import Agent
 from continual.envs.environment import Environment
 from continual.errors import ConfigError
+from continual.machine import check_device_name, device
 from continual.optimizers import Optimizer
 from continual.schema import Count
 
@@ -112,7 +112,7 @@ def check_config(config: Config) -> None:
     if not isinstance(config["env"].get("dataset"), Mapping):
         raise ConfigError("env.dataset: missing; choose one with env/dataset=...")
     schema.check(config["env"]["dataset"], "env.dataset")
-    _check_device_name(config["device"])
+    check_device_name(config["device"])
 
 
 def check_engine(config: Config, device_type: str) -> None:
@@ -132,25 +132,6 @@ def check_here(config: Config) -> None:
     check_engine(config, device(config["device"]).type)
 
 
-def device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError if there is none such here."""
-    _check_device_name(name)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    found = torch.device(name)
-    if found.type == "cuda":
-        count = torch.cuda.device_count()
-        if count == 0:
-            raise ConfigError(
-                f"device: {name} was asked for, but there is no CUDA device here; use device=cpu."
-            )
-        if (found.index or 0) >= count:
-            raise ConfigError(
-                f"device: {name} was asked for, but the last CUDA device here is cuda:{count - 1}."
-            )
-    return found
-
-
-def _check_device_name(name: str) -> None:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"device: {name!r} is unknown; possible are auto, cpu, cuda and cuda:N.")
+def num_steps(config: Config) -> int:
+    """How many steps a whole run of this config takes."""
+    return int(config["env"]["num_tasks"] * config["env"]["steps_per_task"])

@@ -105,6 +105,11 @@ def distance_from_init(weights: Mapping[str, Tensor], initial: Mapping[str, Tens
     return _norm(torch.stack(distances), 2)
 
 
+def accuracy(logits_BK: Tensor, y_B: Tensor) -> Tensor:
+    """The fraction of examples whose largest logit is their label's: 0-d, float64."""
+    return (logits_BK.argmax(-1) == y_B).to(torch.float64).mean()
+
+
 def plasticity(
     features: Mapping[str, Tensor], weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from continual import metrics, random
+from continual import random
 from continual.datasets.dataset import Dataset
 from continual.envs.environment import Environment, Task, images
 from continual.learner import Learner
@@ -21,15 +21,14 @@ from continual.stepping import Capture, Stepper
 from continual.tree import Tree, leaves, transform
 
 _Leaves: TypeAlias = dict[tuple[str, ...], Tensor]
-_Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor], Tree]
+# (params, initial weights, images, labels) of one replica to numbers of it, by name.
+Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor], Tree]
 
 # What is done once a task goes through the replicas in groups whose largest temporary takes so many bytes.
 # On a CPU that keeps them in the cache: 8 replicas were measured 1.6 times as fast with 8 MB as with 64.
 # On a GPU a group costs some hundred calls, whatever its size; about six such temporaries live at once.
 _WORKING_BYTES_ON_CPU = 8 * 2**20
 _WORKING_SHARE_OF_GPU = 1 / 64
-# Features and gradients are measured on up to this many examples (the paper's measure).
-_MEASURED_EXAMPLES = 1000
 
 
 class Population:
@@ -156,39 +155,25 @@ class Population:
         for path, leaf in leaves(self.state["agent"]):
             leaf.copy_(dict(leaves(after))[path])
 
-    def measure(self) -> dict[str, Tensor]:
-        """Test accuracy on the current task and the measures of plasticity, each [R], on the CPU."""
+    def on_test_images(self, task: int, measures: Measures) -> dict[str, Tensor]:
+        """`measures(params, initial, x, y)` of each replica on any task's test images: [R], on the CPU."""
+        tensors = self._current_task() if task == self.task else self._draw_task(task)
+        if "test_rows" in tensors:
+            pixels, rows = self.environment.dataset.x_test, tensors["test_rows"]
+            labels = tensors["test_labels"]
+        else:
+            pixels, rows, labels = self.environment.dataset.x_train, tensors["rows"], tensors["labels"]
+        return self._on_images(pixels, rows, labels, tensors, self.environment.test_size(task), measures)
 
-        def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
-            logits, features = self.learner.forward(params, x)
-            seen = {name: h[:_MEASURED_EXAMPLES] for name, h in features.items()}
-            weights = {name: params[name] for name in initial}
-            return {"test_accuracy": _accuracy(logits, y), **metrics.plasticity(seen, weights, initial)}
+    def on_training_images(self, at_most: int, measures: Measures) -> dict[str, Tensor]:
+        """`measures(params, initial, x, y)` of each replica on so many of the current task's training images.
 
-        return self._on_test_images(measures, self.task)
-
-    def test_accuracy(self, task: int) -> Tensor:
-        """The accuracy on the test images of any task, current, past or to come: [R], on the CPU."""
-
-        def accuracy(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
-            return {"test_accuracy": _accuracy(self.learner.forward(params, x)[0], y)}
-
-        return self._on_test_images(accuracy, task)["test_accuracy"]
-
-    def measure_gradients(self) -> dict[str, Tensor]:
-        """Measures of the loss's gradient on the first training images of the current task, each [R]."""
+        Each [R], on the CPU.
+        """
+        task = self._current_task()
+        used = min(at_most, self.environment.task_size(self.task))
         pixels = self.environment.dataset.x_train
-        used = min(_MEASURED_EXAMPLES, self.environment.task_size(self.task))
-
-        def measures(params: Tree, task: Task) -> Tree:
-            x = self._images(pixels, task["rows"][:used], task.get("permutation"))
-            return metrics.gradients(self.learner.gradient(params, x, task["labels"][:used]))
-
-        with torch.no_grad():
-            found = vmap(measures, chunk_size=self._together_on(used))(
-                self.state["params"], self._current_task()
-            )
-        return {name: values.cpu() for name, values in found.items()}
+        return self._on_images(pixels, task["rows"], task["labels"], task, used, measures)
 
     def replica_state(self, replica: int) -> dict[str, Tensor]:
         """A copy of one replica's state on the CPU: tensors by their path joined with "/"."""
@@ -199,14 +184,9 @@ class Population:
         for path, leaf in leaves(self.state):
             leaf[replica].copy_(state["/".join(path)])
 
-    def _on_test_images(self, measures: _Measures, number: int) -> dict[str, Tensor]:
-        """`measures(params, initial, x, y)` for each replica, on the test images of a task."""
-        task = self._current_task() if number == self.task else self._draw_task(number)
-        if "test_rows" in task:
-            pixels, rows, labels = self.environment.dataset.x_test, task["test_rows"], task["test_labels"]
-        else:
-            pixels, rows, labels = self.environment.dataset.x_train, task["rows"], task["labels"]
-        used = self.environment.test_size(number)
+    def _on_images(
+        self, pixels: Tensor, rows: Tensor, labels: Tensor, task: Task, used: int, measures: Measures
+    ) -> dict[str, Tensor]:
         permutation = task.get("permutation")
 
         def one(
@@ -317,10 +297,6 @@ class Population:
             batches = draw(self._env_keys)
             self._shuffled = (self.task, epoch, batches)
         return self._shuffled[2]
-
-
-def _accuracy(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    return (logits_BK.argmax(-1) == y_B).to(torch.float64).mean()
 
 
 def _on_device(dataset: Dataset, device: torch.device) -> Dataset:

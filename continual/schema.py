@@ -138,6 +138,22 @@ def check(node: Mapping[str, Any], path: str, provided: Collection[str] = ()) ->
         check(value, f"{path}.{name}")
 
 
+def make(node: Mapping[str, Any], path: str, **provided: Any) -> Any:
+    """What a checked node describes: its target called with its values, inner nodes made first.
+
+    `provided` are the arguments that the program adds. ConfigError for a ValueError of the target's.
+    """
+    arguments = {
+        name: make(value, f"{path}.{name}") if isinstance(value, Mapping) and "_target_" in value else value
+        for name, value in node.items()
+        if name != "_target_" and name not in provided
+    }
+    try:
+        return locate(node["_target_"])(**arguments, **provided)
+    except ValueError as error:
+        raise ConfigError(f"{path}.{error}") from error
+
+
 def check_values(
     target: Callable[..., Any], values: Mapping[str, Any], path: str, provided: Collection[str] = ()
 ) -> None:

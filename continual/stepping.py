@@ -2,15 +2,12 @@
 
 import functools
 import logging
-import os
-import shutil
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.torch_version import TorchVersion
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +18,6 @@ Capture: TypeAlias = Callable[[Callable[[], None]], Callable[[], None]]
 _STEPS_BEFORE_CAPTURE = 3
 # Steps in the longer of the two graphs: a replay costs about ten microseconds, however many it holds.
 _STEPS_PER_REPLAY = 10
-
-# Code that earlier versions of PyTorch make for a CPU may overwrite what it is still to read
-# (github.com/pytorch/pytorch/issues/177631): with 2.11, continual backprop with Adam learnt something else.
-FIRST_RIGHT_ON_CPU = "2.12"
 
 
 class Stepper:
@@ -147,22 +140,6 @@ class CudaGraphs:
             function()
         replay: Callable[[], None] = graph.replay
         return replay
-
-
-def compiler_problem(device: torch.device) -> str | None:
-    """Why nothing can be compiled for this device here, in a few words, or None if it can."""
-    if device.type == "cuda":
-        try:
-            import triton  # noqa: F401
-        except ImportError:
-            return "Triton is not installed"
-        return None
-    compiler = os.environ.get("CXX", "g++")
-    if not shutil.which(compiler):
-        return f"there is no C++ compiler '{compiler}'"
-    if TorchVersion(torch.__version__) < FIRST_RIGHT_ON_CPU:
-        return f"PyTorch {torch.__version__} compiles steps wrongly for a CPU"
-    return None
 
 
 class _Compiled:

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import torch
 
-from continual import training
+from continual import building
 from continual.config import Replica
 
 REPLICAS = 8
@@ -108,8 +108,8 @@ def _code(config: Mapping[str, Any]) -> Code:
     from torch._inductor import compile_fx
 
     replicas = [Replica({**config, "seed": seed}, {}, Path("unused"), "gpu_code") for seed in range(REPLICAS)]
-    learner, environment = training.prepare(config)
-    population = training._population(replicas, learner, environment, compiled=False)
+    learner, environment = building.prepare(config)
+    population = building.population(replicas, learner, environment, compiled=False)
     population.start_task(0)
     found: list[Any] = []
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from continual import training
+from continual import building
 from continual.benchmark import convolutions, main
 from continual.benchmark.contender import Contender, Rate, Window, compare, loop_of, time_window
 from continual.benchmark.plain_loop import PlainLoop
@@ -42,8 +42,8 @@ def rate(*windows: tuple[int, int, float], core_share: float = 1.0, peak: int = 
 )
 def test_the_plain_loop_has_the_losses_and_accuracies_of_the_engine(overrides: list[str]):
     run = replica("seed=3", *overrides)
-    learner, environment = training.prepare(run.config)
-    population = training._population([run], learner, environment)
+    learner, environment = building.prepare(run.config)
+    population = building.population([run], learner, environment)
     population.start_task(0)
     plain = loop_of([run], plain=True)
     assert isinstance(plain, PlainLoop)

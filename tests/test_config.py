@@ -14,7 +14,6 @@ from continual.config import (
     WandbConfig,
     check_config,
     check_here,
-    device,
 )
 from continual.errors import ConfigError
 from tests import tiny
@@ -28,28 +27,6 @@ Compose = Callable[..., dict[str, Any]]
 def test_the_yaml_gives_every_key_its_default(node: str, kind: type) -> None:
     yaml = OmegaConf.load(config_folder() / "train.yaml")[node]
     assert OmegaConf.to_container(yaml) == vars(kind())
-
-
-@pytest.mark.parametrize(("name", "kind"), [("auto", "cpu"), ("cpu", "cpu")])
-def test_devices_of_a_machine_without_a_gpu(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert device(name).type == kind
-
-
-@pytest.mark.parametrize(
-    ("name", "found"), [("auto", "cuda"), ("cuda", "cuda"), ("cuda:1", "cuda:1"), ("cpu", "cpu")]
-)
-def test_devices_of_a_machine_with_two_gpus(name: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert device(name) == torch.device(found)
-
-
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match=r"cuda:2 was asked for, but the last CUDA device here is cuda:1\."):
-        device("cuda:2")
 
 
 # Beyond what the command line's tests say (tests/sweep/test_bad_input.py): what needs a config of one's own.

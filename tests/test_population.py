@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from continual import population, random
+from continual import measuring, population, random
 from continual.envs.permuted import PermutedImages
 from tests import tiny
 
@@ -42,7 +42,7 @@ def test_online_sums_start_at_zero_with_every_task(configs):
 
 def test_measures_are_those_of_the_network_on_its_own_test_images(configs):
     trained = run(tiny.population(configs), task=1)
-    measured = trained.measure()
+    measured = measuring.at_task_end(trained)
     assert all(values.shape == (3,) for values in measured.values())
     learner, env = trained.learner, trained.environment
     assert isinstance(env, PermutedImages)
@@ -63,9 +63,9 @@ def test_measures_are_those_of_the_network_on_its_own_test_images(configs):
 
 def test_any_task_can_be_tested_at_any_time(configs):
     trained = run(tiny.population(configs), task=1)
-    assert torch.equal(trained.test_accuracy(1), trained.measure()["test_accuracy"])
+    assert torch.equal(measuring.test_accuracy(trained, 1), measuring.at_task_end(trained)["test_accuracy"])
     before = trained.replica_state(0)
-    accuracies = torch.stack([trained.test_accuracy(task) for task in (0, 2, 3)])
+    accuracies = torch.stack([measuring.test_accuracy(trained, task) for task in (0, 2, 3)])
     assert len(accuracies.unique(dim=0)) == 3
     assert trained.task == 1
     tiny.assert_equal(trained.replica_state(0), before)
@@ -84,7 +84,7 @@ def test_gradients_are_those_of_the_mean_loss_on_the_training_images(configs):
     x = env.dataset.x_train[task["rows"]].float() / 127.5 - 1
     F.cross_entropy(learner.forward(params, x)[0], task["labels"]).backward()
     grads = torch.cat([p.grad.flatten() for p in params.values()])
-    measured = trained.measure_gradients()
+    measured = measuring.gradients(trained)
     assert float(measured["gradient_norm"][0]) == pytest.approx(float(grads.norm()), rel=1e-5)
     zeros = float((grads == 0).float().mean())
     assert float(measured["zero_gradient_fraction"][0]) == pytest.approx(zeros)
@@ -132,7 +132,7 @@ def test_the_images_are_not_copied_for_each_replica(configs):
 
 def test_replicas_measured_in_groups_give_the_same_measures(configs, monkeypatch):
     trained = run(tiny.population(configs))
-    together = trained.measure()
+    together = measuring.at_task_end(trained)
     monkeypatch.setattr(population, "_WORKING_BYTES_ON_CPU", 1)
-    for name, values in trained.measure().items():
+    for name, values in measuring.at_task_end(trained).items():
         assert torch.equal(values, together[name]), name

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from continual import stepping
-from continual.stepping import Stepper, compiler_problem
+from continual.stepping import Stepper
 from tests import tiny
 
 
@@ -91,19 +91,6 @@ def test_a_failing_compiler_is_named_and_done_without(compose, monkeypatch, capl
         "compiling failed (the compiler says no): steps run uncompiled, several times slower."
     ]
     tiny.assert_equal(trained.replica_state(0), plain.replica_state(0))
-
-
-def test_a_missing_compiler_is_known_beforehand(monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    assert compiler_problem(torch.device("cpu")) == "there is no C++ compiler 'no-such-compiler'"
-    monkeypatch.setenv("CXX", "sh")
-    monkeypatch.setattr(torch, "__version__", "2.12.0+cu130")
-    assert compiler_problem(torch.device("cpu")) is None
-
-
-def test_a_compiler_that_is_wrong_on_a_cpu_is_not_used(monkeypatch):
-    monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
-    assert compiler_problem(torch.device("cpu")) == "PyTorch 2.11.0+cu130 compiles steps wrongly for a CPU"
 
 
 @pytest.mark.parametrize("compiled", [False, True])

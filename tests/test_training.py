@@ -14,13 +14,15 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import continual
-from continual import random, training
+from continual import building, pausing, random, training
 from continual.agents.agent import Agent
+from continual.config import num_steps
 from continual.errors import ConfigError, UserError
 from continual.identity import config_hash
 from continual.metrics import TASK_MEASURES
 from continual.networks import initialization
 from continual.population import Population
+from continual.tracking import run_status
 from continual.training import Outcome
 from tests import tiny
 
@@ -129,8 +131,8 @@ def test_train_returns_how_the_runs_ended(tmp_path, compose):
     summary = json.loads((tmp_path / "0" / "summary.json").read_text())
     assert completed == Outcome("completed", summary["total_average_online_accuracy"])
     assert diverged == Outcome("diverged", None)
-    assert [training.outcome_of(replica) for replica in population] == [completed, diverged]
-    assert training.steps(population[0]) == 40
+    assert [run_status.outcome_of(replica) for replica in population] == [completed, diverged]
+    assert num_steps(population[0].config) == 40
 
 
 def test_wall_seconds_go_on_over_a_resume(tmp_path, compose):
@@ -171,8 +173,8 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(tmp_path, comp
 
 
 def test_populations_share_one_copy_of_the_data(compose):
-    _, one = training.prepare(compose("agent=l2"))
-    _, other = training.prepare(compose("optimizer=sgd", "seed=3"))
+    _, one = building.prepare(compose("agent=l2"))
+    _, other = building.prepare(compose("optimizer=sgd", "seed=3"))
     assert one.dataset is other.dataset
 
 
@@ -185,13 +187,6 @@ def test_short_runs_are_not_compiled_and_a_missing_compiler_is_said(tmp_path, co
     (message,) = [record.message for record in caplog.records]
     assert message.startswith("there is no C++ compiler 'no-such-compiler': steps run uncompiled")
     assert asked.tasks == auto.tasks
-
-
-@pytest.mark.parametrize("precision", ["tf32", "bf16", "float32"])
-def test_products_on_a_gpu_are_rounded_if_that_is_asked_for(precision):
-    training._round_products(precision)
-    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
-    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
 
 
 @dataclass(frozen=True)
@@ -217,7 +212,7 @@ def test_a_run_that_fails_says_why_and_can_be_tried_again(tmp_path, compose):
     assert run.summary["status"] == "failed"
     assert run.summary["error"].startswith("Traceback")
     assert "the agent has a fault" in run.summary["error"]
-    assert training.outcome_of(tiny.replicas([config], tmp_path)[0]) is None
+    assert run_status.outcome_of(tiny.replicas([config], tmp_path)[0]) is None
 
     (tmp_path / "fails").unlink()
     (run,) = tiny.train([config], tmp_path)
@@ -384,7 +379,7 @@ def test_a_population_that_does_not_fit_is_halved_and_nothing_is_lost(
 
     monkeypatch.setattr(Population, "advance", until_memory_is_full)
     clock = SimpleNamespace(monotonic=map(float, itertools.count()).__next__)
-    monkeypatch.setattr(training, "time", clock)  # so that every pause reports
+    monkeypatch.setattr(pausing, "time", clock)  # so that every pause reports
     halved = tiny.replicas(configs, tmp_path / "halved")
     with caplog.at_level(logging.WARNING):
         outcomes = training.train(halved, reports.append)
@@ -415,7 +410,7 @@ def test_a_single_run_that_does_not_fit_is_a_clear_error(tmp_path, compose, monk
 def test_bf16_runs_the_network_in_bfloat16_and_keeps_weights_in_float32(tmp_path, compose):
     config = compose("agent=l2_init", "env.steps_per_task=10", "env.num_tasks=1", "engine.precision=bf16")
     (run,) = tiny.train([config], tmp_path)
-    learner, environment = training.prepare(config)
+    learner, environment = building.prepare(config)
     assert {p.dtype for p in learner.network.parameters()} == {torch.bfloat16}
     assert {v.dtype for name, v in run.state.items() if name.startswith("params/")} == {torch.float32}
 

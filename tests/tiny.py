@@ -17,16 +17,17 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from continual import training
+from continual import building, training
 from continual.cli.best import register_best
 from continual.cli.entry import config_folder
 from continual.cli.resolvers import register_resolvers
 from continual.config import Replica
 from continual.datasets.dataset import Dataset
 from continual.learner import Learner
+from continual.machine import FIRST_RIGHT_ON_CPU
 from continual.population import Population
 from continual.schema import locate, number_fields
-from continual.stepping import FIRST_RIGHT_ON_CPU, Capture
+from continual.stepping import Capture
 from tests.datasets.writers import random_arrays
 
 # No size is a multiple of 4 or 16: the tensors of most replicas then begin at odd places in memory.
@@ -190,7 +191,7 @@ def population(
 ) -> Population:
     """The population that `train` would make of these configs."""
     config = configs[0]
-    made, environment = training.prepare(config)
+    made, environment = building.prepare(config)
     numbers = {}
     for part in ("agent", "optimizer"):
         names = number_fields(locate(config[part]["_target_"]))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from continual import training
+from continual import building
 from continual.benchmark import contender, footprint
 from continual.benchmark.contender import Clock, Contender
 from continual.benchmark.results import Speed
@@ -19,9 +19,9 @@ from continual.cli.entry import config_folder
 from continual.config import Replica
 from continual.datasets.mnist import mnist
 from continual.errors import DataError
-from continual.sweep.packed import cores
+from continual.fitting import population_size
+from continual.machine import cores
 from continual.sweep.packing import pack
-from continual.sweep.population_size import population_size
 
 # Long enough that no task ends while it is timed.
 _ONE_LONG_TASK = "env.steps_per_task=1000000"
@@ -106,7 +106,7 @@ class Bench:
 
     def parameter_bytes(self, problem: Problem, *overrides: str) -> int:
         """The size of one network's parameters."""
-        learner, _ = training.prepare(self.compose(problem, *overrides)[0].config)
+        learner, _ = building.prepare(self.compose(problem, *overrides)[0].config)
         return sum(4 * p.numel() for p in learner.network.parameters())
 
 

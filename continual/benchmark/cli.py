@@ -14,10 +14,8 @@ from rich.console import Console
 from continual.benchmark.bench import make_bench
 from continual.benchmark.results import Report, Row
 from continual.benchmark.sections import SECTIONS
-from continual.config import device
 from continual.errors import ConfigError, UserError
-from continual.stepping import compiler_problem
-from continual.sweep.packed import cores
+from continual.machine import compiler_problem, cores, device
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

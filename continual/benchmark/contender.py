@@ -14,9 +14,10 @@ from typing import Literal, Protocol, Self, TypeAlias
 
 import torch
 
-from continual import training
+from continual import building
 from continual.benchmark.plain_loop import PlainLoop
-from continual.config import Replica, device
+from continual.config import Replica
+from continual.machine import device
 from continual.population import Population
 
 # A window looks at the clock about so often.
@@ -132,10 +133,10 @@ def compare(
 def loop_of(replicas: Sequence[Replica], plain: bool) -> Loop:
     """The population of these replicas, or the plain loop of the first of them, ready to run."""
     config = replicas[0].config
-    learner, environment = training.prepare(config)
+    learner, environment = building.prepare(config)
     if not plain:
         # The constructor that training uses, so that whatever speeds up runs is measured.
-        return PopulationLoop(training._population(replicas, learner, environment))
+        return PopulationLoop(building.population(replicas, learner, environment))
     torch.set_num_threads(config["engine"]["threads"])
     torch.set_flush_denormal(True)
     return PlainLoop(learner, environment, config["seed"], device(config["device"]))

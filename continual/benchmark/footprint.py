@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 import torch
 
 import continual
-from continual import training
+from continual import building, measuring
 from continual.benchmark.contender import process, wait_for
 from continual.config import Replica
 from continual.errors import UserError
@@ -33,32 +33,32 @@ def in_own_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
 
 def peak_memory_mb(replicas: Sequence[Replica]) -> float:
     """The process's peak memory after a few steps, the measures and a checkpoint's copy of one replica."""
-    learner, environment = training.prepare(replicas[0].config)
-    population = training._population(replicas, learner, environment)
+    learner, environment = building.prepare(replicas[0].config)
+    population = building.population(replicas, learner, environment)
     population.start_task(0)
     population.advance(_STEPS)
-    population.measure()
+    measuring.at_task_end(population)
     population.replica_state(0)
     return _peak_memory_mb()
 
 
 def task_seconds(replicas: Sequence[Replica], repeats: int) -> tuple[float, float]:
     """How long a population takes to lay out a task and to measure one; the best of some repeats."""
-    learner, environment = training.prepare(replicas[0].config)
-    population = training._population(replicas, learner, environment)
+    learner, environment = building.prepare(replicas[0].config)
+    population = building.population(replicas, learner, environment)
     population.start_task(0)
     population.advance(1)
-    population.measure()
-    laying_out, measuring = [], []
+    measuring.at_task_end(population)
+    laying_out, looking = [], []
     for task in range(1, repeats + 1):
         start = time.perf_counter()
         population.start_task(task)
         wait_for(population.device)
         between = time.perf_counter()
-        population.measure()
+        measuring.at_task_end(population)
         laying_out.append(between - start)
-        measuring.append(time.perf_counter() - between)
-    return min(laying_out), min(measuring)
+        looking.append(time.perf_counter() - between)
+    return min(laying_out), min(looking)
 
 
 def process_seconds(overrides: Sequence[str], compile_cache: Path) -> float:

@@ -9,7 +9,7 @@ from continual.benchmark import convolutions, footprint
 from continual.benchmark.bench import Bench, Problem
 from continual.benchmark.results import Amount, Row
 from continual.cli.entry import config_folder
-from continual.sweep.packed import cores
+from continual.machine import cores
 
 Section: TypeAlias = Callable[[Bench], Iterator[Row]]
 

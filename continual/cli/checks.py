@@ -16,7 +16,7 @@ from hydra.plugins.plugin import Plugin
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from continual import schema, training
+from continual import building, schema
 from continual.cli import jobs, optuna
 from continual.cli.grid import GridSweeper
 from continual.cli.messages import one_sentence
@@ -36,7 +36,7 @@ class CheckBeforeRun(Callback):
             folder = Path(config.hydra.run.dir)
             with open_dict(config):
                 config.hydra.runtime.output_dir = str(folder.absolute())
-            training.prepare(jobs.checked(config, folder, folder.name).config)
+            building.prepare(jobs.checked(config, folder, folder.name).config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         with _ending_the_process():

@@ -15,7 +15,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from continual import training
+from continual import config, training
 from continual.cli import jobs
 from continual.cli.best import register_best
 from continual.cli.grid import GridSweeper
@@ -27,6 +27,7 @@ from continual.sweep.leaving import leave
 from continual.sweep.packed import PackedLauncher
 from continual.sweep.slurm import SlurmLauncher
 from continual.sweep.stopping import StopSignals
+from continual.tracking import run_status
 from continual.tracking.lock import release_held
 from continual.tracking.progress import Progress
 
@@ -87,12 +88,12 @@ def _run(composed: DictConfig) -> float | None:
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
     replica = jobs.replica(composed, settings.runtime.choices, folder, folder.name)
-    outcome = training.outcome_of(replica)
+    outcome = run_status.outcome_of(replica)
     if outcome is not None:
         log.info("%s holds this run, finished.", folder)
     else:
         try:
-            with Progress(training.steps(replica)) as progress, StopSignals() as stop:
+            with Progress(config.num_steps(replica.config)) as progress, StopSignals() as stop:
                 (outcome,) = training.train([replica], lambda snapshot: progress.update(0, snapshot), stop)
         except training.Interrupted:
             raise UserError(

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from continual import training
+from continual import building
 from continual.cli.composing import Composer, naming
 from continual.cli.messages import one_sentence
 from continual.cli.plain import plain
@@ -67,7 +67,7 @@ class SweepJobs:
         for job in found:
             if structure(job.run.config) not in self._prepared:
                 with naming(job.number, job.overrides):
-                    training.prepare(job.run.config)
+                    building.prepare(job.run.config)
                 self._prepared.add(structure(job.run.config))
         return found
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from continual.config import device
+from continual.machine import device
 from continual.sweep.packed import populations_at_a_time
 
 # Replica-steps a second of one CPU core with the paper's networks; small machines are near these.

@@ -12,12 +12,13 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from continual import schema, training
+from continual import schema
 from continual.config import Replica
 from continual.errors import UserError
 from continual.sweep import frozen, slurm_queue
 from continual.sweep.launcher import SweepLauncher
 from continual.sweep.manifest import Manifest
+from continual.tracking import run_status
 from continual.tracking.lock import hold, release_held
 from continual.tracking.run_folder import read_summary
 
@@ -84,7 +85,7 @@ def status(manifest: Manifest) -> int:
 
 def wait(manifest: Manifest) -> int:
     """Wait for the jobs that were submitted, as the command that started the sweep does without detach."""
-    if not _queue_of(manifest) and any(training.outcome_of(run) is None for run in _runs(manifest)):
+    if not _queue_of(manifest) and any(run_status.outcome_of(run) is None for run in _runs(manifest)):
         raise UserError(
             f"{manifest.sweep} has unfinished runs but no jobs in SLURM's queue; "
             f"to go on: python scripts/sweep.py resume {manifest.sweep}"

@@ -10,7 +10,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from continual import training
 from continual.cli import jobs
 from continual.cli.plain import plain
 from continual.config import Config, Replica, check_here
@@ -19,6 +18,7 @@ from continual.provenance import submitted
 from continual.sweep import frozen
 from continual.sweep.manifest import Manifest
 from continual.sweep.stopping import StopSignals
+from continual.tracking import run_status
 from continual.tracking.lock import hold
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class SweepLauncher(Launcher, ABC):
         # Before the folders: what they hold is then known, whenever this process is killed.
         manifest.write()
         for job in found:
-            if training.outcome_of(job.run) is None:
+            if run_status.outcome_of(job.run) is None:
                 frozen.write(job.run, job.hydra)
         reasons = self.finish([job.run for job in found], manifest)
         return [self._job_return(job, reasons.get(job.run.folder)) for job in found]
@@ -60,7 +60,7 @@ class SweepLauncher(Launcher, ABC):
     def finish(self, runs: Sequence[Replica], manifest: Manifest) -> Mapping[Path, str]:
         """Train those of these runs that are not finished; returns why some still are not, by folder."""
         submitted.expect(manifest.code)
-        unfinished = [run for run in runs if training.outcome_of(run) is None]
+        unfinished = [run for run in runs if run_status.outcome_of(run) is None]
         log.info(
             "%d runs, %d of them finished before; results in %s",
             len(runs),
@@ -70,7 +70,7 @@ class SweepLauncher(Launcher, ABC):
         if not unfinished:
             return {}
         for run in unfinished:
-            training.forget_failure(run)
+            run_status.forget_failure(run)
         with StopSignals() as stop:
             reasons = self.train(unfinished, manifest, stop)
         if reasons:
@@ -91,7 +91,7 @@ class SweepLauncher(Launcher, ABC):
         result.working_dir = str(run.folder)
         result.task_name = job.hydra["job"]["name"]
         result.status = JobStatus.COMPLETED
-        outcome = training.outcome_of(run)
+        outcome = run_status.outcome_of(run)
         if reason is None and outcome is not None:
             total = outcome.total_average_online_accuracy
             result.return_value = float("nan") if total is None else total

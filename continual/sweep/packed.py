@@ -1,22 +1,23 @@
 """Trains the jobs of a sweep on this machine, those of one structure together."""
 
 import logging
-import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from continual import training
-from continual.config import Replica, device
+from continual.config import Replica, num_steps
 from continual.errors import UserError
+from continual.fitting import population_size
+from continual.machine import cores, device, visible_gpus
 from continual.schema import Count
 from continual.sweep import workers
 from continual.sweep.launcher import SweepLauncher
 from continual.sweep.manifest import Manifest
 from continual.sweep.packing import pack
-from continual.sweep.population_size import population_size
 from continual.sweep.stopping import StopSignals
+from continual.tracking import run_status
 from continual.tracking.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class PackedLauncher(SweepLauncher):
             how_many,
             "es" if how_many > 1 else "",
         )
-        steps = sum(len(p) * training.steps(p[0]) for p in populations)
+        steps = sum(len(p) * num_steps(p[0].config) for p in populations)
         try:
             with Progress(steps) as progress:
                 if how_many > 1:
@@ -60,7 +61,7 @@ class PackedLauncher(SweepLauncher):
             if isinstance(result, workers.Failure):
                 for run in population:
                     reasons[run.folder] = result.reason
-                    training.record_failure(run, result.reason)
+                    run_status.record_failure(run, result.reason)
         return reasons
 
     def _populations(self, runs: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
@@ -104,24 +105,3 @@ def populations_at_a_time(workers: Literal["auto"] | int, device_name: str) -> i
     if device(device_name).type != "cuda":
         return cores()
     return max(1, len(visible_gpus(device_name)))
-
-
-def cores() -> int:
-    """How many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def visible_gpus(device_name: str) -> list[str]:
-    """The GPUs to share out among the workers, as values of CUDA_VISIBLE_DEVICES.
-
-    None on a CPU, and none if the device names its GPU: it does so by its place among all that are visible.
-    """
-    where = device(device_name)
-    if where.type != "cuda" or where.index is not None:
-        return []
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

@@ -16,17 +16,18 @@ import submitit
 from annotated_types import Ge, Gt
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from continual import training
+from continual import building
 from continual.config import Config, Replica, check_engine
 from continual.errors import ConfigError, UserError
+from continual.fitting import size_in_cache
 from continual.schema import Count
 from continual.sweep import slurm_queue
 from continual.sweep.launcher import SweepLauncher
 from continual.sweep.manifest import Manifest
 from continual.sweep.packing import pack
-from continual.sweep.population_size import size_in_cache
 from continual.sweep.slurm_job import PopulationJob
 from continual.sweep.stopping import StopSignals
+from continual.tracking import run_status
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class SlurmLauncher(SweepLauncher):
             return int(asked)
         if self._gpus:
             return _REPLICAS_ON_A_GPU
-        learner, _ = training.prepare(run.config)
+        learner, _ = building.prepare(run.config)
         return size_in_cache(learner.network)
 
     def _submit(self, populations: Sequence["_Watched"], manifest: Manifest) -> dict[str, "_Watched"]:
@@ -205,7 +206,7 @@ class SlurmLauncher(SweepLauncher):
                 f"see {manifest.sweep / 'slurm'}/{job}_0_log.err: {_last_line(manifest.sweep, job)}"
             )
             for run in one.unfinished():
-                training.record_failure(run, reason)
+                run_status.record_failure(run, reason)
             return reason, {}
         log.warning("job %s left the queue unfinished: %s", job, _last_line(manifest.sweep, job))
         return "", self._submit([again], manifest)
@@ -222,18 +223,18 @@ class _Watched:
         self._point = self._now_at()
 
     def unfinished(self) -> list[Replica]:
-        return [run for run in self.population if not training.has_ended(run)]
+        return [run for run in self.population if not run_status.has_ended(run)]
 
     def has_ended(self) -> bool:
         # The last run is the last to end: while it has not, there is one file to look for.
-        return all(training.has_ended(run) for run in reversed(self.population))
+        return all(run_status.has_ended(run) for run in reversed(self.population))
 
     def next_attempt(self) -> "_Watched":
         in_vain = self.attempts_in_vain + 1 if self._now_at() == self._point else 0
         return _Watched(self.unfinished(), in_vain)
 
     def _now_at(self) -> list[object]:
-        return [training.position(run) for run in self.unfinished()]
+        return [run_status.position(run) for run in self.unfinished()]
 
 
 class _Lines:

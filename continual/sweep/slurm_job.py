@@ -15,6 +15,7 @@ from continual.errors import UserError
 from continual.provenance import submitted
 from continual.sweep.packing import by_position
 from continual.sweep.stopping import StopSignals
+from continual.tracking import run_status
 from continual.tracking.lock import InUseError
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class PopulationJob:
     def _train(self, stop: StopSignals) -> None:
         waited_until = time.monotonic() + _SECONDS_FOR_ANOTHER
         while True:
-            unfinished = [run for run in self.population if not training.has_ended(run)]
+            unfinished = [run for run in self.population if not run_status.has_ended(run)]
             try:
                 for part in by_position(unfinished):
                     _train_or_say_why(part, stop)
@@ -90,7 +91,7 @@ def _train_or_say_why(part: list[Replica], stop: StopSignals) -> None:
         reason = str(error) if isinstance(error, UserError) else traceback.format_exc()
         log.error("%s", reason)
         for run in part:
-            training.record_failure(run, reason)
+            run_status.record_failure(run, reason)
 
 
 def _wait_to_be_killed(stop: StopSignals) -> None:

@@ -13,9 +13,10 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from continual.config import Replica
+from continual.pausing import Interrupted
 from continual.sweep.leaving import leave
 from continual.tracking.progress import Snapshot
-from continual.training import Interrupted, Outcome
+from continual.tracking.run_status import Outcome
 
 _ATTEMPTS = 2
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -42,7 +43,7 @@ def run(
 
     An error fails its own population; a worker that dies takes only its population with it, which is tried
     once more and goes on from its checkpoints. When `should_stop` says so, the workers write checkpoints and
-    end, and training.Interrupted is raised. With `gpus`, each worker sees one of them, in turns; `code` is
+    end, and Interrupted is raised. With `gpus`, each worker sees one of them, in turns; `code` is
     what the runs were submitted with (`continual.provenance`).
     """
     context = multiprocessing.get_context("spawn")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from continual import random, training
+from continual import building, random
 from tests import tiny
 
 
@@ -49,7 +49,7 @@ class PlainLoop:
         }
 
     def run(self):
-        _, env = training.prepare(self.config)
+        _, env = building.prepare(self.config)
         env_key = random.stream(self.key, "environment")
         drawn, step = env.draw_stream(env_key), 0
         for number in range(env.num_tasks):

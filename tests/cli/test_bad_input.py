@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from continual import training
+from continual import building, training
+from continual.errors import ConfigError
 from tests.command_line import CommandLine, Finished, everything_in
 from tests.datasets.writers import random_arrays, write_mnist
 
@@ -150,10 +151,10 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test fails if data are read."""
 
-    def read(node: str) -> None:
+    def read(node: str, files: object) -> None:
         raise AssertionError(f"{node} is read")
 
-    monkeypatch.setattr(training, "_dataset", read)
+    monkeypatch.setattr(building, "_dataset", read)
 
 
 @pytest.fixture
@@ -321,7 +322,7 @@ def test_an_error_within_the_run_is_one_sentence_too(
     """Such as a dataset that vanishes after the check."""
 
     def vanish(*_: object) -> None:
-        raise training.ConfigError("the dataset has vanished.")
+        raise ConfigError("the dataset has vanished.")
 
     monkeypatch.setattr(training, "train", vanish)
     assert train("hydra.run.dir=run").error() == "the dataset has vanished."

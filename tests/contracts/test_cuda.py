@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 
-from continual import training
+from continual import building, fitting, training
 from tests import tiny
 from tests.contracts.every import AGENTS, every_env, every_network, of_agent, of_network
 
@@ -117,8 +117,8 @@ def test_precisions(tmp_path, compose, precision):
 def test_nothing_waits_for_the_gpu_inside_a_task(tmp_path, compose, agent):
     config = with_engine(long(compose(*of_agent(agent), "engine.chunk_steps=50")), compile=True)
     runs = tiny.replicas([tiny.vary(config, r) for r in range(2)], tmp_path)
-    learner, environment = training.prepare(config)
-    population = training._population(runs, learner, environment)
+    learner, environment = building.prepare(config)
+    population = building.population(runs, learner, environment)
     population.start_task(0)
     population.advance(50)  # compiles and captures
     with warnings.catch_warnings():
@@ -143,7 +143,7 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, compose):
 def test_memory_that_is_too_small_halves_the_population(tmp_path, compose, caplog):
     configs = [with_engine(tiny.vary(compose("network.hidden_size=2000"), r)) for r in range(4)]
     runs = tiny.replicas(configs, tmp_path)
-    one = training.peak_memory(runs[:1], torch.device("cuda"))
+    one = fitting.peak_memory(runs[:1], torch.device("cuda"))
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 3 * one) / total)

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch.func import vmap
 
-from continual import random, training
+from continual import building, measuring, random
 from continual.datasets.dataset import Dataset
 from continual.envs.easy_hard import EasyHard
 from continual.envs.new_classes import NewClasses
@@ -176,7 +176,7 @@ def test_what_is_impossible_is_said(tmp_path, data, overrides, message):
     path = write_npz(tmp_path / "data.npz", data.x_train, data.y_train, data.x_test, data.y_test)
     config = tiny.compose(*SMALL, "env.num_tasks=3", f"env.dataset.path={path}", *overrides)
     with pytest.raises(ConfigError, match=f"^{message}$"):
-        training.prepare(config)
+        building.prepare(config)
 
 
 SMALL = (
@@ -215,7 +215,7 @@ def test_accuracy_is_that_on_the_tasks_own_test_images(tmp_path, data):
     for number in range(3):
         population.start_task(number)
         population.advance(8)
-        measured = population.measure()["test_accuracy"]
+        measured = measuring.at_task_end(population)["test_accuracy"]
         for replica in (0, 1):
             key = random.stream(random.key(replica), "environment")
             rows = env.task(env.draw_stream(key), key, number)["test_rows"][: env.test_size(number)]

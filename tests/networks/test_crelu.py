@@ -3,7 +3,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from continual import training
+from continual import building
 from continual.agents.agent import weight_names
 from continual.agents.base import Base
 from continual.cli.entry import config_folder
@@ -103,7 +103,7 @@ def test_agents_that_are_base_with_another_network(overrides, expected):
 
 def test_any_agent_can_have_such_a_network(compose):
     config = compose("agent=l2_init", "network.layer_norm=true", "network.activation=crelu")
-    learner, _ = training.prepare(config)
+    learner, _ = building.prepare(config)
     assert [layer.norm for layer in learner.anatomy.hidden_layers] == ["hidden0_norm", "hidden1_norm"]
     assert not any("norm" in name for name in learner.anatomy.weights)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from continual import training
+from continual import building
 from continual.errors import ConfigError
 from tests import tiny
 from tests.sweep.subprocesses import ROOT
@@ -143,7 +143,7 @@ def config_of(compose, name, *overrides):
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_named_before_the_first_step(mine, compose, name):
     with pytest.raises(ConfigError) as error:
-        training.prepare(config_of(compose, name))
+        building.prepare(config_of(compose, name))
     assert error.match(f"^{MISTAKES[name]}$")
 
 
@@ -166,7 +166,7 @@ def test_its_own_distribution_is_drawn_from(mine, compose):
 @pytest.mark.parametrize("agent", ["redo", "continual_backprop"])
 def test_agents_that_replace_units_say_what_they_need(mine, compose, agent):
     with pytest.raises(ConfigError, match=rf"^agent: {agent} needs .* hidden_layers\.$"):
-        training.prepare(config_of(compose, "Mine", f"agent={agent}"))
+        building.prepare(config_of(compose, "Mine", f"agent={agent}"))
 
 
 def test_from_the_command_line(tmp_path, npz):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from continual import training
-from continual.tracking import wandb_run
+from continual.tracking import run_status, wandb_run
 from continual.tracking.run_folder import StorageError
 from tests import tiny
 from tests.sweep import slow
@@ -47,7 +47,7 @@ def test_it_is_said_and_nothing_is_lost(small_disk: Path, npz: Path, tmp_path: P
 
     with pytest.raises(training.Interrupted):
         training.train([run], should_stop=stop)
-    assert training.position(run) == (0, 10)
+    assert run_status.position(run) == (0, 10)
     good = (run.folder / "checkpoint.pt").read_bytes()
 
     ballast = _fill(small_disk)

@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from continual.agents.agent import Agent, Context, Weights
 from continual.config import Replica
 from continual.errors import ConfigError
-from continual.networks.mlp import MLP
-from continual.sweep import packed, population_size, workers
+from continual.sweep import packed, workers
 from continual.sweep.packed import PackedLauncher
-from continual.sweep.population_size import size_in_cache, size_in_memory
 from continual.sweep.slurm import SlurmLauncher
 from continual.tree import Tree
 from tests import tiny
@@ -87,42 +85,6 @@ def test_workers_are_as_many_as_gpus(
     assert found == how_many
     assert sum(map(len, populations)) == runs_
     assert packed.visible_gpus(device) == gpus
-
-
-def test_as_many_replicas_as_memory_holds() -> None:
-    def peak(replicas: int) -> int:
-        return 2**29 + replicas * 2**27
-
-    assert size_in_memory(80 * 2**30, peak) == 488, "0.8 x 80 - 3 GiB, each 1/8 GiB"
-    assert size_in_memory(2**30, peak) == 1
-    assert size_in_memory(80 * 2**30, lambda replicas: 2**20) == 1024
-
-
-def test_the_size_on_a_gpu_is_measured_there(
-    compose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (run,) = runs(compose, tmp_path, 1, "cuda")
-    asked = []
-
-    def peak_memory(replicas: list[Replica], where: torch.device) -> int:
-        asked.append((len(replicas), str(where)))
-        return len(replicas) * 2**27
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (80 * 2**30, 80 * 2**30))
-    monkeypatch.setattr(population_size.training, "peak_memory", peak_memory)
-    assert population_size.population_size(run) == 488
-    assert asked == [(9, "cuda"), (1, "cuda")]
-    run.config["engine"] = {**run.config["engine"], "max_replicas": 5}
-    assert population_size.population_size(run) == 5
-
-
-def test_the_fastest_size_on_a_cpu_falls_with_the_size_of_the_network() -> None:
-    sizes = [size_in_cache(MLP((1, 28, 28), 10, hidden_size=width)) for width in (10, 100, 400, 4000)]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[1] == 4, "as measured"
-    assert sizes[-1] == 1
-    assert size_in_cache(nn.Sequential(nn.Conv2d(3, 4, 5))) == 1
 
 
 @pytest.mark.parametrize(

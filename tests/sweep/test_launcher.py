@@ -18,7 +18,7 @@ from hydra.types import HydraContext, RunMode
 
 from continual import training
 from continual.cli import entry
-from continual.errors import UserError
+from continual.errors import ConfigError, UserError
 from continual.sweep.packed import PackedLauncher
 from tests.command_line import TINY, CommandLine, written
 from tests.sweep.faulty import FATAL_STEP, mend
@@ -225,7 +225,7 @@ def test_a_failed_job_raises_when_its_value_is_asked_for(
     overrides: Sequence[str], workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise training.ConfigError("the dataset has vanished.")
+        raise ConfigError("the dataset has vanished.")
 
     monkeypatch.setattr(training, "train", fail)
     (result,) = launch(overrides, [["hydra.sweep.dir=sweep"]], first=0)

@@ -1,0 +1,143 @@
+"""From a config to what it describes: dataset, environment, network, agent, optimiser; and a population."""
+
+import contextlib
+import functools
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+from continual import schema
+from continual.agents.agent import Agent
+from continual.config import Precision, Replica, check_config
+from continual.datasets.dataset import Dataset
+from continual.envs.environment import Environment
+from continual.errors import ConfigError
+from continual.learner import Learner
+from continual.machine import compiler_problem, device
+from continual.networks.network import check_forward
+from continual.optimizers import Optimizer
+from continual.population import Population
+from continual.stepping import CudaGraphs
+
+log = logging.getLogger(__name__)
+
+# With fewer steps to go, compiling (about 10 s) takes longer than it saves (about 2 ms a step).
+_STEPS_WORTH_COMPILING = 5000
+
+# The parts of a config that `prepare` looks at, besides `engine.precision`.
+_PREPARED = ("agent", "network", "env", "optimizer")
+
+# Files by name, with their sizes and the times of their last changes.
+_Files: TypeAlias = tuple[tuple[str, int, int], ...]
+
+
+def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
+    """The learner and the environment that a config describes, its data read and checked against it.
+
+    What was built last is kept: a run that was checked is not built again to be trained.
+    Raises UserError: a config that cannot be run, data that is missing or damaged or too small.
+    """
+    check_config(config)
+    wanted = {name: config[name] for name in _PREPARED}
+    files = _files_of(config["env"]["dataset"])
+    return _prepare(json.dumps(wanted, sort_keys=True), files, config["engine"]["precision"])
+
+
+@functools.lru_cache(maxsize=4)
+def _prepare(parts: str, files: _Files, precision: Precision) -> tuple[Learner, Environment]:
+    config = json.loads(parts)
+    agent: Agent = schema.make(config["agent"], "agent")
+    optimizer: Optimizer = schema.make(config["optimizer"], "optimizer")
+    dataset = _dataset(json.dumps(config["env"]["dataset"], sort_keys=True), files)
+    environment: Environment = schema.make(config["env"], "env", dataset=dataset)
+    network = schema.make(
+        config["network"],
+        "network",
+        input_shape=dataset.input_shape,
+        num_classes=environment.num_classes,
+    )
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    learner = Learner.of(network, agent, optimizer, dtype)
+    check_forward(learner.network, dataset.input_shape, environment.num_classes)
+    return learner, environment
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(node: str, files: _Files) -> Dataset:
+    """The dataset that this part of a config (as JSON) describes; populations share it."""
+    dataset = schema.make(json.loads(node), "env.dataset")
+    if not isinstance(dataset, Dataset):
+        raise ConfigError(
+            f"env.dataset._target_: {json.loads(node)['_target_']} returns a {type(dataset).__name__}, "
+            "not a Dataset."
+        )
+    return dataset
+
+
+def _files_of(node: Mapping[str, Any]) -> _Files:
+    """The files that a dataset's config names, as they are now: what is kept is not used once they change."""
+    found = []
+    for value in node.values():
+        if isinstance(value, str):
+            with contextlib.suppress(OSError, ValueError):
+                if os.path.isfile(value):
+                    now = os.stat(value)
+                    found.append((value, now.st_size, now.st_mtime_ns))
+    return tuple(found)
+
+
+def population(
+    replicas: Sequence[Replica],
+    learner: Learner,
+    environment: Environment,
+    compiled: bool | None = None,
+) -> Population:
+    """The population of these replicas, compiled or not, or as the config says."""
+    config = replicas[0].config
+    engine = config["engine"]
+    torch.set_num_threads(engine["threads"])
+    # Weights that decay towards zero pass through denormal numbers, on which a CPU is 100x slower.
+    torch.set_flush_denormal(True)
+    where = device(config["device"])
+    _round_products(engine["precision"])
+    steps = environment.num_tasks * environment.steps_per_task
+    captures = engine["cuda_graph"] is True or (engine["cuda_graph"] == "auto" and where.type == "cuda")
+    return Population(
+        learner,
+        environment,
+        [replica.config["seed"] for replica in replicas],
+        {part: _numbers(replicas, part) for part in ("agent", "optimizer")},
+        device=where,
+        compiled=_compiles(engine["compile"], steps, where) if compiled is None else compiled,
+        chunk_steps=engine["chunk_steps"],
+        capture=CudaGraphs() if captures else None,
+    )
+
+
+def _round_products(precision: Precision) -> None:
+    """Let a GPU's products of float32 matrices and convolutions have 10 bits after the point, or all 23."""
+    tf32 = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def _numbers(replicas: Sequence[Replica], part: str) -> dict[str, list[float]]:
+    """The values in which the replicas may differ, but for those that are switched off in all."""
+    node = replicas[0].config[part]
+    numbers = {}
+    for name, field in schema.number_fields(schema.locate(node["_target_"])).items():
+        if name in node and not (field.zero_is_off and node[name] == 0):
+            numbers[name] = [field.kind(replica.config[part][name]) for replica in replicas]
+    return numbers
+
+
+def _compiles(setting: str | bool, steps: int, where: torch.device) -> bool:
+    wanted = steps >= _STEPS_WORTH_COMPILING if setting == "auto" else bool(setting)
+    problem = compiler_problem(where) if wanted else None
+    if problem is not None:
+        log.warning("%s: steps run uncompiled, several times slower.", problem)
+    return wanted and problem is None

@@ -1,0 +1,88 @@
+"""The machine that trains: its device, its cores, its GPUs and its compiler; torch only when asked."""
+
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+from continual.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+# Code that earlier versions of PyTorch make for a CPU may overwrite what it is still to read
+# (github.com/pytorch/pytorch/issues/177631): with 2.11, continual backprop with Adam learnt something else.
+FIRST_RIGHT_ON_CPU = "2.12"
+# The largest index that torch.device takes.
+_LAST_INDEX = 127
+
+
+def check_device_name(name: str) -> None:
+    """ConfigError if this is no device's name: `auto`, `cpu`, `cuda` or `cuda:N`."""
+    found = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", name, re.ASCII)
+    if not found:
+        raise ConfigError(f"device: {name!r} is unknown; possible are auto, cpu, cuda and cuda:N.")
+    index = found.group(1)
+    if index and (len(index) > 3 or int(index) > _LAST_INDEX):
+        raise ConfigError(f"device: {name} has too large a number; at most cuda:{_LAST_INDEX} is possible.")
+
+
+def device(name: str) -> "torch.device":
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; ConfigError if there is none such here."""
+    import torch
+
+    check_device_name(name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.device(name)
+    if found.type == "cuda":
+        count = torch.cuda.device_count()
+        if count == 0:
+            raise ConfigError(
+                f"device: {name} was asked for, but there is no CUDA device here; use device=cpu."
+            )
+        if (found.index or 0) >= count:
+            raise ConfigError(
+                f"device: {name} was asked for, but the last CUDA device here is cuda:{count - 1}."
+            )
+    return found
+
+
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def visible_gpus(device_name: str) -> list[str]:
+    """The GPUs to share out among workers, as values of CUDA_VISIBLE_DEVICES.
+
+    None on a CPU, and none if the device names its GPU: it does so by its place among all that are visible.
+    """
+    where = device(device_name)
+    if where.type != "cuda" or where.index is not None:
+        return []
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def compiler_problem(device: "torch.device") -> str | None:
+    """Why nothing can be compiled for this device here, in a few words, or None if it can."""
+    import torch
+    from torch.torch_version import TorchVersion
+
+    if device.type == "cuda":
+        try:
+            import triton  # noqa: F401
+        except ImportError:
+            return "Triton is not installed"
+        return None
+    compiler = os.environ.get("CXX", "g++")
+    if not shutil.which(compiler):
+        return f"there is no C++ compiler '{compiler}'"
+    if TorchVersion(torch.__version__) < FIRST_RIGHT_ON_CPU:
+        return f"PyTorch {torch.__version__} compiles steps wrongly for a CPU"
+    return None

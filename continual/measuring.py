@@ -1,0 +1,83 @@
+"""What is measured of a population, at the end of a task and after a fraction of it; and as whose row.
+
+Each function reads from the device once for all replicas.
+"""
+
+from torch import Tensor
+
+from continual import metrics
+from continual.config import MetricsConfig
+from continual.population import Population
+from continual.tracking.run_folder import Row
+from continual.tree import Tree
+
+# Features and gradients are measured on up to this many examples (the paper's measure).
+_MEASURED_EXAMPLES = 1000
+
+
+def after_fraction(population: Population, fraction: float) -> list[Row]:
+    """Columns of the task's row that are known before its end, by replica."""
+    online, test = population.online_accuracy(), test_accuracy(population, population.task).tolist()
+    return [
+        {f"online_accuracy@{fraction:g}": online[r], f"test_accuracy@{fraction:g}": test[r]}
+        for r in range(population.size)
+    ]
+
+
+def after_task(population: Population, wanted: MetricsConfig) -> list[Row]:
+    """The row of the task that has just ended, by replica."""
+    environment, task = population.environment, population.task
+    accuracy, loss = population.online_accuracy(), population.online_loss()
+    measures = {name: values.tolist() for name, values in at_task_end(population).items()}
+    if wanted.gradients:
+        measures |= {name: values.tolist() for name, values in gradients(population).items()}
+    return [
+        {
+            "task": task,
+            "task_type": environment.task_type(task),
+            "step": (task + 1) * environment.steps_per_task,
+            "online_accuracy": accuracy[r],
+            "online_loss": loss[r],
+            **{name: values[r] for name, values in measures.items()},
+        }
+        for r in range(population.size)
+    ]
+
+
+def on_past_tasks(population: Population) -> list[list[float]]:
+    """The test accuracies on all tasks before the current one, in their order, by replica."""
+    by_task = [test_accuracy(population, task).tolist() for task in range(population.task)]
+    return [[of_task[r] for of_task in by_task] for r in range(population.size)]
+
+
+def at_task_end(population: Population) -> dict[str, Tensor]:
+    """Test accuracy on the current task and the measures of plasticity, each [R], on the CPU."""
+    forward = population.learner.forward
+
+    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
+        logits, features = forward(params, x)
+        seen = {name: h[:_MEASURED_EXAMPLES] for name, h in features.items()}
+        weights = {name: params[name] for name in initial}
+        return {"test_accuracy": metrics.accuracy(logits, y), **metrics.plasticity(seen, weights, initial)}
+
+    return population.on_test_images(population.task, measures)
+
+
+def test_accuracy(population: Population, task: int) -> Tensor:
+    """The accuracy on the test images of any task, current, past or to come: [R], on the CPU."""
+    forward = population.learner.forward
+
+    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
+        return {"test_accuracy": metrics.accuracy(forward(params, x)[0], y)}
+
+    return population.on_test_images(task, measures)["test_accuracy"]
+
+
+def gradients(population: Population) -> dict[str, Tensor]:
+    """Measures of the loss's gradient on the first training images of the current task, each [R]."""
+    gradient = population.learner.gradient
+
+    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
+        return metrics.gradients(gradient(params, x, y))
+
+    return population.on_training_images(_MEASURED_EXAMPLES, measures)

@@ -1,0 +1,71 @@
+"""What is done between two chunks of steps: report, write checkpoints, stop if asked to."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from continual.tracking.progress import Snapshot
+
+if TYPE_CHECKING:
+    from continual.population import Population
+    from continual.tracking.recorder import Recorder
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; every replica's checkpoint is written."""
+
+
+class Pause:
+    """Called at each point to resume from. `report` hears about once a second how far the population is."""
+
+    def __init__(
+        self,
+        population: "Population",
+        recorders: "Sequence[Recorder]",
+        checkpoint_minutes: float,
+        report: Callable[[Snapshot], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._population, self._recorders = population, recorders
+        self._between_checkpoints = 60 * checkpoint_minutes
+        self._report, self._should_stop = report, should_stop
+        self._last_report = self._last_checkpoint = time.monotonic()
+
+    def begin(self, task: int, step: int) -> None:
+        """Before the first step, at the point from which the population starts or resumes."""
+        self._report(self._snapshot(task, step))
+        self._last_report = self._last_checkpoint = time.monotonic()
+
+    def __call__(self, task: int, step: int) -> None:
+        """After a chunk, at the point that follows it. Raises Interrupted when `should_stop` says so."""
+        now = time.monotonic()
+        if now - self._last_report >= 1:
+            self._report(self._snapshot(task, step))
+            self._last_report = now
+        stopping = self._should_stop()
+        if stopping or now - self._last_checkpoint >= self._between_checkpoints:
+            self._checkpoint(task, step)
+            self._last_checkpoint = time.monotonic()
+        if stopping:
+            raise Interrupted
+
+    def end(self, task: int) -> None:
+        """After the last task; `task` is the number of the one that would follow it."""
+        self._report(self._snapshot(task, 0))
+        self._checkpoint(task, 0)
+
+    def _checkpoint(self, task: int, step: int) -> None:
+        for r, recorder in enumerate(self._recorders):
+            recorder.save_checkpoint((task, step), self._population.replica_state(r))
+
+    def _snapshot(self, task: int, step: int) -> Snapshot:
+        environment = self._population.environment
+        accuracies = self._population.online_accuracy() if self._population.step_in_task else []
+        return Snapshot(
+            tasks_done=task,
+            num_tasks=environment.num_tasks,
+            steps_done=task * environment.steps_per_task + step,
+            num_steps=environment.num_tasks * environment.steps_per_task,
+            replicas=self._population.size,
+            online_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
+        )

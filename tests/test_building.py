@@ -1,0 +1,46 @@
+"""From a config to what it describes, once."""
+
+import pytest
+import torch
+
+from continual import building
+from continual.errors import ConfigError
+from tests import tiny
+from tests.datasets.writers import random_arrays, write_npz
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "float32"])
+def test_products_on_a_gpu_are_rounded_if_that_is_asked_for(tmp_path, compose, precision):
+    config = compose(f"engine.precision={precision}")
+    building.population(tiny.replicas([config], tmp_path), *building.prepare(config)).release()
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision == "tf32")
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+
+
+def test_what_was_checked_is_not_built_again(compose):
+    learner, environment = building.prepare(compose())
+    again, same = building.prepare(compose("seed=3", "engine.threads=2"))
+    assert again is learner
+    assert same is environment
+    other, _ = building.prepare(compose("network.hidden_size=10"))
+    assert other is not learner
+
+
+def test_a_file_of_data_that_changed_is_read_again(tmp_path):
+    file = write_npz(tmp_path / "a.npz", *random_arrays(60, 20, tiny.IMAGE, tiny.CLASSES))
+    config = tiny.small(file)
+    _, before = building.prepare(config)
+    write_npz(file, *random_arrays(61, 20, tiny.IMAGE, tiny.CLASSES))
+    _, after = building.prepare(config)
+    assert (len(before.dataset.x_train), len(after.dataset.x_train)) == (60, 61)
+
+
+def no_dataset(path: str) -> str:
+    return path
+
+
+def test_a_loader_that_returns_no_dataset(compose):
+    config = compose()
+    config["env"]["dataset"] = {"_target_": f"{__name__}.no_dataset", "path": "here"}
+    with pytest.raises(ConfigError, match=r"^env\.dataset\._target_: .*no_dataset.* not a Dataset\.$"):
+        building.prepare(config)
