@@ -107,10 +107,11 @@ def _defaults(node: Config) -> dict[str, str]:
     if not (isinstance(target, str) and target.startswith(OWN_TARGETS)):
         return {}
     try:
-        located = schema.locate(target)
-    except (ImportError, AttributeError):  # of another version of this program
+        defaults = schema.defaults(schema.locate(target))
+    # Of another version of this program, or nothing that can be configured.
+    except (ImportError, AttributeError, TypeError, ValueError):
         return {}
-    return {name: canonical(value) for name, value in schema.defaults(located).items()}
+    return {name: canonical(value) for name, value in defaults.items()}
 
 
 def _mapping(node: Any) -> Config:

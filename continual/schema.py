@@ -176,8 +176,6 @@ def check_values(
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key, *inside = first["loc"]
-        if first["type"] == "sentence":  # a validator's own, which says it all
-            raise ConfigError(f"{prefix}{key}: {first['msg']}") from error
         index = f"[{inside[0]}]" if inside and isinstance(inside[0], int) else ""
         place = first["loc"][: 2 if index else 1]
         reasons = [_sentence(e["msg"]) for e in error.errors() if e["loc"][: len(place)] == place]

@@ -22,7 +22,7 @@ def test_what_was_checked_is_not_built_again(compose):
     again, same = building.prepare(compose("seed=3", "engine.threads=2"))
     assert again is learner
     assert same is environment
-    other, _ = building.prepare(compose("network.hidden_sizes=[10,10]"))
+    other, _ = building.prepare(compose("network.hidden_size=10"))
     assert other is not learner
 
 

@@ -22,7 +22,7 @@ from continual.cli.best import register_best
 from continual.cli.entry import config_folder
 from continual.cli.resolvers import register_resolvers
 from continual.errors import ConfigError, DataError
-from continual.report.runs import load_runs
+from continual.report.runs import load
 from continual.reproduce import app
 from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, from_sweeper
@@ -63,7 +63,7 @@ def totals(means: dict[tuple[float, float], float]) -> Totals:
 
 
 def chosen(folder: Path) -> tuple[float, float]:
-    point = select(load_runs([folder]), GRID, SEEDS).point
+    point = select(load(folder), GRID, SEEDS).point
     return point["optimizer.lr"], point["agent.l2_weight"]
 
 
@@ -72,7 +72,7 @@ def test_the_largest_mean_over_the_seeds_is_chosen(tmp_path: Path) -> None:
     runs = totals({(1e-3, 1e-2): 0.5, (1e-4, 1e-3): 0.6, (1e-3, 1e-3): 0.4})
     runs[1e-3, 1e-2, 2] = 0.7
     write(tmp_path, runs)
-    choice = select(load_runs([tmp_path]), GRID, SEEDS)
+    choice = select(load(tmp_path), GRID, SEEDS)
     assert choice.point == {"optimizer.lr": 1e-4, "agent.l2_weight": 1e-3}
     assert choice.total == pytest.approx(0.6)
     assert (choice.eligible, choice.diverged) == (3, 0)
@@ -84,7 +84,7 @@ def test_a_configuration_without_all_its_seeds_is_not_eligible(tmp_path: Path, s
     runs = totals({(1e-3, 1e-2): 0.9, (1e-4, 1e-3): 0.6})
     runs[1e-3, 1e-2, 1] = spoilt
     write(tmp_path, runs)
-    choice = select(load_runs([tmp_path]), GRID, SEEDS)
+    choice = select(load(tmp_path), GRID, SEEDS)
     assert choice.point == {"optimizer.lr": 1e-4, "agent.l2_weight": 1e-3}
     assert (choice.eligible, choice.diverged) == (1, int(spoilt is None))
 
@@ -124,7 +124,7 @@ def test_runs_off_the_grid_play_no_part(tmp_path: Path) -> None:
 def test_nothing_eligible_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, {(1e-3, 1e-2, 0): 0.5, (1e-3, 1e-3, 0): None})
     with pytest.raises(DataError, match="none of the 6 configurations has a completed run for each"):
-        select(load_runs([tmp_path]), GRID, SEEDS)
+        select(load(tmp_path), GRID, SEEDS)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def arguments(folder: Path, *launcher: str) -> list[str]:
     """Of a reproduction with ten runs and all measures that a report shows; its steps can be slowed down."""
     fixed = [
         *("wandb.mode=disabled", "device=cpu", "engine.compile=false"),
-        *("env.steps_per_task=30", "network.hidden_sizes=[9,9]", "metrics.forgetting=true"),
+        *("env.steps_per_task=30", "network.hidden_size=9", "metrics.forgetting=true"),
         *("engine.chunk_steps=5", "engine.checkpoint_minutes=0"),
         *(f"agent._target_={slow.TARGET}", "+agent.strength=0"),
     ]
@@ -329,7 +329,7 @@ def test_end_to_end(undisturbed: Undisturbed) -> None:
     report = undisturbed.folder / "report"
     sweep = pd.read_csv(report / "sweep.csv").set_index(["optimizer.lr", "agent.strength"])
     assert sweep["n"].tolist() == [2] * 4
-    lr, _ = sweep["total_average_online_accuracy"].idxmax()  # strengths make no difference here
+    lr, _ = sweep["score"].idxmax()  # strengths make no difference here
     edge = "largest" if lr == 0.01 else "smallest"
     assert f"base: best lr={lr}, strength=0.1 with " in undisturbed.output
     assert f"of 4 eligible; lr is the {edge} of its grid; strength is the smallest" in undisturbed.output

@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeAlias
 from torch import Tensor, nn
 
 from continual.networks import initialization
-from continual.networks.activations import LearntActivation
 from continual.networks.initialization import Distribution
 from continual.networks.network import HiddenLayer
 from continual.tree import Tree
@@ -23,8 +22,7 @@ Weights: TypeAlias = Mapping[str, Tensor]
 class Anatomy:
     """The network's structure, the same for all replicas and at all times.
 
-    `weights` names the parameters that penalties cover: weights and biases, never those of a norm or an
-    activation.
+    `weights` names the parameters that penalties cover: weights and biases, never those of a norm.
     """
 
     weights: tuple[str, ...]
@@ -96,12 +94,12 @@ class Agent:
 
 
 def weight_names(network: nn.Module) -> tuple[str, ...]:
-    """The names of all parameters but those of norms and activations."""
-    others = (nn.LayerNorm, nn.GroupNorm, LearntActivation)
+    """The names of all parameters but those of norms."""
+    norms = (nn.LayerNorm, nn.GroupNorm)
     return tuple(
         name
         for path, module in network.named_modules()
-        if not isinstance(module, others)
+        if not isinstance(module, norms)
         for name, _ in module.named_parameters(path, recurse=False)
     )
 

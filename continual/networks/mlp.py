@@ -1,27 +1,26 @@
 """The multi-layer perceptron."""
 
-from continual.networks.activations import Activations
+from continual.networks.activations import Activation
+from continual.networks.crelu_width import FractionToRemove
 from continual.networks.initialization import Init
-from continual.networks.layered import Dropout, Layered
-from continual.networks.width import FractionToRemove
+from continual.networks.layered import Layered
 from continual.schema import Count
 
 
 class MLP(Layered):
-    """Fully connected layers: for each of `hidden_sizes` (linear, norm, activation), then a linear output.
+    """Fully connected layers of one width: `hidden_layers` times (linear, norm, activation), then linear.
 
-    Two layers of 100 for 784 inputs and 10 classes are the paper's network: 89,610 parameters. Without
-    hidden layers it is a linear learner.
+    Two layers of 100 for 784 inputs and 10 classes are the paper's network: 89,610 parameters.
     """
 
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         num_classes: int,
-        hidden_sizes: list[Count],
-        activation: Activations = "relu",
+        hidden_layers: Count = 2,
+        hidden_size: Count = 100,
+        activation: Activation = "relu",
         layer_norm: bool = False,
-        dropout: Dropout = 0.0,
         fraction_to_remove: FractionToRemove = "auto",
         init: Init = "default",
     ) -> None:
@@ -29,10 +28,9 @@ class MLP(Layered):
             input_shape,
             num_classes,
             convolutions=[],
-            linears=hidden_sizes,
+            linears=[hidden_size] * hidden_layers,
             activation=activation,
             layer_norm=layer_norm,
-            dropout=dropout,
             fraction_to_remove=fraction_to_remove,
             init=init,
         )

@@ -1,6 +1,6 @@
 """From folders of runs to tables and figures.
 
-`continual.report.runs.load_runs` reads run folders into tables, `continual.report.statistics`
+`continual.report.runs.load` reads run folders into tables, `continual.report.statistics`
 averages them over seeds, `tables` and `figures` show the result. None of it is imported here, so
 that the command line answers before pandas and Matplotlib are loaded.
 """

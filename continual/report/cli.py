@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continual.errors import UserError
+from continual.report.escaping import printable
 
 if TYPE_CHECKING:
     from continual.report.content import Report, Section
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output = options.output or options.folders[0] / "report"
         write_report(options.folders, output, sweep=options.sweep, by=options.by)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0
 
@@ -66,27 +67,30 @@ def write_report(
     from rich.console import Console
 
     from continual.report.content import build
-    from continual.report.runs import load_runs
+    from continual.report.figures import plain_texts
+    from continual.report.runs import load
     from continual.report.statistics import summarise
     from continual.report.tables import terminal_table
 
-    # Squeezed into a narrow window, a table would lose names: the terminal may break its lines.
-    console = Console(width=1000)
-    runs = load_runs(folders, by)
-    swept = load_runs(sweep) if sweep else None
+    runs = load(*folders, by=by)
+    swept = load(*sweep) if sweep else None
     summary = summarise(runs)
-    console.print(terminal_table(runs, summary))
-    for note in runs.notes:
-        console.print(note, soft_wrap=True, markup=False, highlight=False)
-    if not summary["n"].any():
-        console.print("No run is complete yet, so there is no figure of them.")
-    report = build(runs, swept, before, summary=summary)
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        for path in _write_files(report, output):
-            console.print(str(path), soft_wrap=True, markup=False, highlight=False)
+        with plain_texts():
+            report = build(runs, swept, before, summary=summary)
+            output.mkdir(parents=True, exist_ok=True)
+            paths = list(_write_files(report, output))
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror or error}") from error
+    # What cannot be printed any more, as into `head`, is written all the same. Squeezed into a narrow
+    # window, a table would lose names: the terminal may break its lines.
+    console = Console(width=1000)
+    console.print(terminal_table(runs, summary))
+    sentences = [*runs.notes, *runs.damaged]
+    if not summary["n"].any():
+        sentences.append("No run is complete yet, so there is no figure of them.")
+    for line in (*sentences, *map(str, paths)):
+        console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
 def _write_files(report: "Report", output: Path) -> Iterator[Path]:

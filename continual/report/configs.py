@@ -1,25 +1,26 @@
-"""What a run was asked to do, read from its `.hydra` folder and made comparable."""
+"""What a run was asked to do, read from its `.hydra` folder.
 
-from collections.abc import Mapping
+A folder may come from a stranger: its text is data. No resolver is called and nothing that it names is
+imported; a value that points to another key of the same config is followed, any other `${...}` stays text.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from continual.errors import DataError
-from continual.identity import canonical
+from continual.identity import canonical, results_part, without_defaults
 
-IGNORED_KEYS = frozenset({"device", "data_dir", "engine", "wandb"})
-"""Top-level config keys that do not change results, but for LATER_KEYS."""
-WHERE_DATA_COME_FROM = frozenset(f"env.dataset.{key}" for key in ("data_dir", "download", "verify"))
-"""Keys that say where the same data come from."""
-LATER_KEYS = {"engine.precision": "float32"}
-"""Keys that do change results, and what holds for runs that were written before there was such a key."""
+LARGEST = 20_000
+"""More values than this are no config of a run; YAML's aliases can make billions from a few lines."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 
 
 @dataclass(frozen=True)
@@ -30,42 +31,64 @@ class RunConfig:
         values: dotted key to value, such as `agent.l2_weight`; without the seed and what changes no result.
         seed: the run's seed; None if its config has none.
         options: config group to the chosen option, such as `env/dataset` to `mnist`.
-        overridden: the keys and groups given on the command line.
+        overrides: what was given on the command line.
+        at_default: the keys of `values` whose value is the default of this program's own class.
     """
 
     values: Mapping[str, Any]
-    seed: Any
+    seed: int | None
     options: Mapping[str, str]
-    overridden: frozenset[str]
+    overrides: tuple[str, ...] = ()
+    at_default: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Equal for two runs exactly if they differ in nothing but their seed."""
-        return canonical(self.values)
+        return canonical({key: value for key, value in self.values.items() if key not in self.at_default})
+
+    @property
+    def overridden(self) -> frozenset[str]:
+        """The keys and groups given on the command line."""
+        return frozenset(override.split("=", 1)[0].lstrip("+~") for override in self.overrides)
 
 
 def read_config(folder: Path) -> RunConfig:
     """Read `folder/.hydra`; only `config.yaml` has to be there. Raises DataError if damaged."""
-    config = _read_yaml(folder / ".hydra" / "config.yaml")
+    path = folder / ".hydra" / "config.yaml"
+    config = _read_yaml(path)
     if not isinstance(config, dict):
-        raise DataError(f"{folder / '.hydra' / 'config.yaml'} is damaged: it holds no config.")
+        raise DataError(f"{path} is damaged: it holds no config.")
     hydra = _read_yaml(folder / ".hydra" / "hydra.yaml")
     overrides = _read_yaml(folder / ".hydra" / "overrides.yaml")
 
-    seed = config.pop("seed", None)
-    whole = _flatten(config)
-    config = {key: value for key, value in config.items() if key not in IGNORED_KEYS}
-    values = {
-        key: value
-        for key, value in _resolved(config, _flatten(config)).items()
-        if key not in WHERE_DATA_COME_FROM
-    }
+    part = results_part(config)
+    seed = part.pop("seed", None)
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise DataError(f"{path} is damaged: its seed is no integer.")
+    try:
+        part = _followed(part, part)
+        values, decisive = flatten(part), flatten(without_defaults(part))
+    except RecursionError as error:
+        raise DataError(f"{path} is damaged: its values hold themselves.") from error
     return RunConfig(
-        values=values | {key: whole.get(key, before) for key, before in LATER_KEYS.items()},
+        values=values,
         seed=seed,
-        options=_options(hydra, config),
-        overridden=frozenset(str(override).split("=", 1)[0].lstrip("+~") for override in overrides or ()),
+        options=_options(hydra, part),
+        overrides=tuple(map(str, overrides)) if isinstance(overrides, list) else (),
+        at_default=frozenset(values) - frozenset(decisive),
     )
+
+
+def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key to value, in the config's order; lists and empty mappings are values."""
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{key}.")
+        else:
+            flat[key] = value
+    return flat
 
 
 def node_path(group: str) -> str:
@@ -80,56 +103,59 @@ def is_below(key: str, path: str) -> bool:
 
 
 def _read_yaml(path: Path) -> Any:
+    """The content of a file, None if there is none; DataError if it is no YAML or not a config's size."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, ArithmeticError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    for number, _ in enumerate(_nodes(content)):
+        if number > LARGEST:
+            raise DataError(f"{path} is damaged: it holds more than {LARGEST:,} values.")
+    return content
 
 
-def _options(hydra: Any, config: Mapping[str, Any]) -> dict[str, str]:
+def _nodes(content: Any) -> Iterator[Any]:
+    """Everything in a content, as often as it is referred to."""
+    pending = [content]
+    while pending:
+        node = pending.pop()
+        yield node
+        if isinstance(node, dict):
+            pending += node.values()
+        elif isinstance(node, list):
+            pending += node
+
+
+def _options(hydra: Any, part: Mapping[str, Any]) -> dict[str, str]:
     """The chosen options of those config groups that have a place in the run's config."""
     try:
         choices = hydra["hydra"]["runtime"]["choices"].items()
     except (AttributeError, KeyError, TypeError):
         return {}
-    keys = list(_flatten(config))
+    keys = list(flatten(part))
     return {
         group: option
         for group, option in choices
-        if isinstance(option, str) and any(is_below(key, node_path(group)) for key in keys)
+        if isinstance(group, str)
+        and isinstance(option, str)
+        and any(is_below(key, node_path(group)) for key in keys)
     }
 
 
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value, in the config's order; lists and empty mappings are values."""
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{key}.")
-        else:
-            flat[key] = value
-    return flat
-
-
-def _resolved(config: dict[str, Any], flat: dict[str, Any]) -> dict[str, Any]:
-    """Replace interpolations by what they point to.
-
-    One that points to an ignored key (`${data_dir}`), or needs a resolver that only a run has,
-    stays the text it is: equal texts mean equal configs.
-    """
-    pending = [key for key, value in flat.items() if "${" in str(value)]
-    if not pending:
-        return flat
-    node = OmegaConf.create(config)
-    for key in pending:
-        try:
-            value = OmegaConf.select(node, key, throw_on_missing=True)
-            if OmegaConf.is_config(value):
-                value = OmegaConf.to_container(value, resolve=True)
-        except OmegaConfBaseException:
-            continue
-        flat[key] = value
-    return flat
+def _followed(node: Any, config: Mapping[str, Any], steps: int = 20) -> Any:
+    """The node with each value that is a `${key}` of this config replaced by what it points to."""
+    if isinstance(node, dict):
+        return {name: _followed(inner, config, steps) for name, inner in node.items()}
+    if isinstance(node, list):
+        return [_followed(inner, config, steps) for inner in node]
+    reference = _REFERENCE.fullmatch(node) if isinstance(node, str) and steps else None
+    if reference is None:
+        return node
+    found: Any = config
+    for name in reference[1].split("."):
+        if not isinstance(found, dict) or name not in found:
+            return node
+        found = found[name]
+    return _followed(found, config, steps - 1)

@@ -3,23 +3,24 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from math import nan
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from continual.report.figures import NAMES, measure_figure, totals_figure
+from continual.report.folders import STATUSES, TRANSFERS
 from continual.report.forgetting import (
     PAST,
-    TRANSFERS,
     left_out,
     past_task_accuracies,
     past_task_figure,
     past_task_table,
     transfers,
 )
-from continual.report.layout import Layout, label, lay_out
+from continual.report.layout import Layout, common_score, label, lay_out
 from continual.report.published import Published, published_beside
-from continual.report.runs import STATUSES, Runs
+from continual.report.runs import Runs
 from continual.report.sensitivity import (
     Surface,
     ablation_figure,
@@ -40,7 +41,7 @@ from continual.report.statistics import (
     summarise,
 )
 
-TOTAL = "total_average_online_accuracy"
+TOTAL = "score"
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,21 @@ def build(
     """
     summary = summarise(runs) if summary is None else summary
     title = ", ".join(["Results", *runs.common.values()]).replace(", ", ": ", 1)
-    data = {"report": summary, "online_accuracy": measure_by_task(runs, "online_accuracy")}
-    sections = [*before]
+    measure = common_score(runs).by_task
+    data = {"report": summary, measure: measure_by_task(runs, measure)}
+    sections, damage = [*before], list[str]()
     if summary["n"].any():
         layout = lay_out(runs, summary)
         published = published_beside(runs)
-        data["report"] = _with_published(summary, published)
-        sections += _results(runs, summary, layout, published, data)
+        data["report"] = _with_published(summary, published, layout)
+        sections += _results(runs, summary, layout, published, data, damage)
     else:
         sections.append(Section("No run is complete", (), (), (_counts_table(runs, summary),)))
     effects_of = runs if swept is None else swept
     if swept is not None:
         summary = data["sweep"] = summarise(swept)
     sections += _effects(effects_of, summary, data)
-    notes = [*runs.notes, *(swept.notes if swept else [])]
+    notes = [*runs.notes, *runs.damaged, *(swept.notes + swept.damaged if swept else []), *damage]
     return Report(title, notes, [*sections, _definitions()], data)
 
 
@@ -124,9 +126,10 @@ def _results(
     layout: Layout,
     published: dict[int, Published],
     data: dict[str, pd.DataFrame],
+    damage: list[str],
 ) -> Iterable[Section]:
     totals = totals_figure(runs, layout)
-    picture = Picture("total_average_online_accuracy", "Total average online accuracy of each group.", totals)
+    picture = Picture(layout.score.name, f"{layout.score.heading} of each group.", totals)
     yield Section(
         "Summary", layout.implied(), (picture,), (_summary_table(runs, summary, layout, published),)
     )
@@ -141,7 +144,7 @@ def _results(
         description = f"{name[0].upper()}{name[1:]} per task, a line for each group."
         yield Section(description.split(",")[0], (), (Picture(measure, description, figure),))
 
-    yield from _forgetting(runs, layout, published, data)
+    yield from _forgetting(runs, layout, published, data, damage)
 
     comparisons = compare(runs, _pairs(runs, layout))
     if not comparisons.empty:
@@ -158,12 +161,17 @@ def _results(
 
 
 def _forgetting(
-    runs: Runs, layout: Layout, published: dict[int, Published], data: dict[str, pd.DataFrame]
+    runs: Runs,
+    layout: Layout,
+    published: dict[int, Published],
+    data: dict[str, pd.DataFrame],
+    damage: list[str],
 ) -> Iterable[Section]:
     """Backward transfer, and test accuracy on past tasks, where runs measured them."""
     pictures: list[Picture] = []
     tables: list[Table] = []
-    past = past_task_accuracies(runs)
+    past, damaged = past_task_accuracies(runs)
+    damage += damaged
     figure = past_task_figure(runs, past, layout)
     if figure is not None:
         data[PAST] = past_task_table(runs, past)
@@ -171,7 +179,7 @@ def _forgetting(
         pictures.append(Picture(PAST, words, figure))
     transferred = transfers(runs)
     if not transferred.empty:
-        data["forgetting"] = _with_published(transferred, published, (*TRANSFERS, TOTAL))
+        data["forgetting"] = _with_published(transferred, published, layout, (*TRANSFERS, TOTAL))
         tables.append(_forgetting_table(transferred, layout, published))
     if pictures or tables:
         yield Section("Forgetting", left_out(runs), pictures, tables)
@@ -195,7 +203,7 @@ def _effects(runs: Runs, summary: pd.DataFrame, data: dict[str, pd.DataFrame]) -
             [
                 Picture(
                     _file_name("sensitivity", panel),
-                    "Heat maps of total average online accuracy over a method's strength and its step size.",
+                    f"Heat maps of {layout.score.words} over a method's strength and its step size.",
                     surfaces_figure(surfaces_here),
                 )
                 for panel, surfaces_here in by_panel.items()
@@ -209,7 +217,7 @@ def _effects(runs: Runs, summary: pd.DataFrame, data: dict[str, pd.DataFrame]) -
             [
                 Picture(
                     _file_name("effect", effect.key),
-                    f"Total average online accuracy by {effect.key}.",
+                    f"{layout.score.heading} by {effect.key}.",
                     ablation_figure(effect),
                 )
                 for effect in effects
@@ -255,9 +263,9 @@ def _summary_table(
 ) -> Table:
     statuses = [name for name in STATUSES if name != "completed" and summary[name].any()]
     means = {
-        "first_task_accuracy": "first task",
-        "last_task_accuracy": "last task",
-        "last_task_test_accuracy": "last task, test",
+        "first_task": "first task",
+        "last_task": "last task",
+        "last_task_test": "last task, test",
     }
     means = {column: head for column, head in means.items() if summary[column].notna().any()}
     head = [*_panel_head(layout), "group", "seeds", *statuses, "mean [95 %]", "IQM [95 %]", *means.values()]
@@ -265,7 +273,8 @@ def _summary_table(
         head.append("published")
     rows = []
     ordered = summary.assign(panel=[label(row, layout.panel_keys) for _, row in summary.iterrows()])
-    ordered = ordered.sort_values(TOTAL, ascending=False, kind="stable").sort_values("panel", kind="stable")
+    ordered = ordered.join(layout.summary["rank"])
+    ordered = ordered.sort_values("rank", kind="stable").sort_values("panel", kind="stable")
     for group, row in ordered.iterrows():
         rows.append(
             [
@@ -279,13 +288,15 @@ def _summary_table(
         )
         if published:
             entry = published.get(int(str(group)))
-            rows[-1].append(_number(entry.numbers[TOTAL]) if entry else "-")
-    caption = "Total average online accuracy" + _sources(published.values())
+            rows[-1].append(_number(_printed(entry, TOTAL, layout)) if entry else "-")
+    caption = layout.score.heading + _sources(published.values())
     return Table(caption, head, rows, names=1 + bool(layout.panel_keys))
 
 
 def _forgetting_table(transferred: pd.DataFrame, layout: Layout, published: dict[int, Published]) -> Table:
-    columns = dict(zip((*TRANSFERS, TOTAL), ("backward transfer", "one-step", "total average"), strict=True))
+    columns = dict(
+        zip((*TRANSFERS, TOTAL), ("backward transfer", "one-step", layout.score.words), strict=True)
+    )
     head = [*_panel_head(layout), "group", "seeds", *columns.values()]
     entries = {group: published[group] for group in transferred.index if group in published}
     if entries:
@@ -303,7 +314,7 @@ def _forgetting_table(transferred: pd.DataFrame, layout: Layout, published: dict
             ]
         )
         if entries:
-            rows[-1] += [_number(entry.numbers[name]) if entry else "-" for name in columns]
+            rows[-1] += [_number(_printed(entry, name, layout)) if entry else "-" for name in columns]
     return Table(
         "Backward transfer [95 %]" + _sources(entries.values()), head, rows, names=1 + bool(layout.panel_keys)
     )
@@ -317,7 +328,7 @@ def _pairs(runs: Runs, layout: Layout) -> list[tuple[int, int]]:
         }
         for group in layout.drawn.index
     }
-    ordered = layout.drawn.sort_values(TOTAL, ascending=False, kind="stable").index
+    ordered = layout.drawn.sort_values("rank", kind="stable").index
     return [(x, y) for x, y in combinations(ordered, 2) if tasks[x] == tasks[y]]
 
 
@@ -366,22 +377,24 @@ def _aggregates(runs: Runs, layout: Layout) -> pd.DataFrame:
         for name, members in layout.summary.rename_axis("group").reset_index().groupby("label", sort=False)
         if len(panels) > 1 and sorted(members["panel"]) == sorted(panels)
     }
-    if not strata:
+    if not strata or len(set(runs.scores)) > 1:
         return pd.DataFrame()
     means = {name: stratified_interval(parts, overall_mean) for name, parts in strata.items()}
-    best = max(means, key=lambda name: float(means[name].mean))
+    sign = layout.score.sign
+    best = max(means, key=lambda name: sign * float(means[name].mean))
     rows = []
     for name, parts in strata.items():
         row: dict[str, object] = {"group": name, "environments": len(parts), "runs": sum(map(len, parts))}
         estimates = {"mean": means[name], "iqm": stratified_interval(parts, interquartile_mean)}
         if name != best:
-            beaten = stratified_interval([*strata[best], *parts], probability_of_improvement, 2_000)
+            compared = [*strata[best], *parts] if sign == 1 else [*parts, *strata[best]]
+            beaten = stratified_interval(compared, probability_of_improvement, 2_000)
             estimates["probability_that_best_is_better"] = beaten
         for column, estimate in estimates.items():
             row |= {column: float(estimate.mean), f"{column}_low": float(estimate.low)}
             row[f"{column}_high"] = float(estimate.high)
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("mean", ascending=False, kind="stable")
+    return pd.DataFrame(rows).sort_values("mean", ascending=sign == -1, kind="stable")
 
 
 def _aggregate_table(aggregates: pd.DataFrame, layout: Layout) -> Table:
@@ -389,7 +402,7 @@ def _aggregate_table(aggregates: pd.DataFrame, layout: Layout) -> Table:
     if "probability_that_best_is_better" in aggregates:
         columns["probability_that_best_is_better"] = "probability that the best is better [95 %]"
     return Table(
-        f"Total average online accuracy over {layout.summary['panel'].nunique()} environments",
+        f"{layout.score.heading} over {layout.summary['panel'].nunique()} environments",
         ["group", "runs", *columns.values()],
         [
             [
@@ -403,7 +416,7 @@ def _aggregate_table(aggregates: pd.DataFrame, layout: Layout) -> Table:
 
 
 def _with_published(
-    table: pd.DataFrame, published: dict[int, Published], names: Sequence[str] = (TOTAL,)
+    table: pd.DataFrame, published: dict[int, Published], layout: Layout, names: Sequence[str] = (TOTAL,)
 ) -> pd.DataFrame:
     """The table, with the published numbers of these names and their source where a group has some."""
     beside = {group: entry for group, entry in published.items() if group in table.index}
@@ -411,12 +424,17 @@ def _with_published(
         return table
     columns: dict[str, dict[int, object]] = {
         "published" if names == (TOTAL,) else f"published_{name}": {
-            group: entry.numbers[name] for group, entry in beside.items()
+            group: _printed(entry, name, layout) for group, entry in beside.items()
         }
         for name in names
     }
     columns["published_source"] = {group: entry.source for group, entry in beside.items()}
     return table.assign(**{name: table.index.map(values) for name, values in columns.items()})
+
+
+def _printed(entry: Published, name: str, layout: Layout) -> float:
+    """A published number; NaN where that paper has another score."""
+    return entry.numbers.get(layout.score.name if name == TOTAL else name, nan)
 
 
 def _panel_head(layout: Layout) -> list[str]:

@@ -1,9 +1,12 @@
 """Figures, by Matplotlib's object-oriented interface: no window, no global state."""
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,6 +27,15 @@ NAMES = {
 }
 LARGE: Mapping[str, Any] = {"fontsize": 13, "fontweight": "bold"}
 SMALL: Mapping[str, Any] = {"fontsize": 9, "color": "0.35"}
+
+
+@contextmanager
+def plain_texts() -> Iterator[None]:
+    """Within it figures are made and written whose texts are shown as they are: a `$` starts no formula."""
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        # Of letters that the font lacks a box is drawn; the tables have them.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
 
 
 def online_accuracy_figure(runs: Runs) -> Figure:
@@ -86,15 +98,15 @@ def curves_figure(
 
 
 def totals_figure(runs: Runs, layout: Layout) -> Figure:
-    """Total average online accuracy: a bar per group with its interval and its seeds as points."""
+    """The score: a bar per group with its interval and its seeds as points."""
     panels = layout.panels()
     longest = max(len(members) for _, members in panels)
     figure, axes = panel_grid(len(panels), height=0.9 + 0.34 * longest)
     longest_bar = 0.01
     for axis, (title, members) in zip(axes, panels, strict=True):
-        ordered = members.sort_values("total_average_online_accuracy", kind="stable")
+        ordered = members.sort_values("rank", ascending=False)
         for place, (group, row) in enumerate(ordered.iterrows()):
-            total = row["total_average_online_accuracy"]
+            total = row["score"]
             axis.barh(place, total, height=0.66, color=layout.styles[row["label"]]["color"], alpha=0.75)
             seeds = by_seed(runs, int(str(group)))
             axis.plot(seeds, np.full(len(seeds), place), "|", color="0.2", markersize=7, alpha=0.7)
@@ -112,12 +124,12 @@ def totals_figure(runs: Runs, layout: Layout) -> Figure:
             )
         axis.set_yticks(range(len(ordered)), ordered["label"])
         axis.set_title(title, fontsize=10)
-        axis.set_xlabel("total average online accuracy")
+        axis.set_xlabel(runs.scores[int(members.index[0])].words)
         plain_axis(axis, grid="x")
     for axis in axes:
         axis.set_xlim(0, 1.12 * longest_bar)
     figure.set_figwidth(figure.get_figwidth() + 0.05 * max(map(len, layout.styles)) * min(2, len(panels)))
-    headings(figure, axes, "Total average online accuracy", f"{about(runs, layout)}, ticks: seeds")
+    headings(figure, axes, layout.score.heading, f"{about(runs, layout)}, ticks: seeds")
     return figure
 
 
@@ -166,7 +178,8 @@ def draw_line(
 ) -> None:
     """A line through the means with a band from `low` to `high`."""
     marker = "o" if len(points) == 1 else marker  # a lone point makes no line
-    axis.plot(x, points["mean"], label=label, linewidth=1.8, marker=marker or None, **style)
+    shown = f" {label}" if label.startswith("_") else label  # Matplotlib hides names that start with _
+    axis.plot(x, points["mean"], label=shown, linewidth=1.8, marker=marker or None, **style)
     axis.fill_between(x, points["low"], points["high"], color=style["color"], alpha=0.2, linewidth=0)
 
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from continual.errors import DataError
 from continual.report.figures import curves_figure
+from continual.report.folders import TRANSFERS
 from continual.report.layout import Layout
 from continual.report.runs import Runs, counted
 from continual.report.statistics import by_seed, curves_table, mean_interval
 
-TRANSFERS = ("backward_transfer", "one_step_backward_transfer")
-TOTAL = "total_average_online_accuracy"
+TOTAL = "score"
 PAST = "past_task_accuracy"
 """The name of the figure, of its CSV and of the column that both are of."""
 
@@ -27,7 +27,7 @@ _FILE = "forgetting.csv"
 def transfers(runs: Runs) -> pd.DataFrame:
     """A row per group whose completed runs measured it: the keys, `n`, both backward transfers, the total.
 
-    `backward_transfer`, `one_step_backward_transfer` and `total_average_online_accuracy` are means over the
+    `backward_transfer`, `one_step_backward_transfer` and the `score` are means over the
     `n` seeds that measured them, each with its interval in `<name>_low` and `<name>_high`. Fractions,
     negative where tasks were forgotten.
     """
@@ -46,23 +46,30 @@ def transfers(runs: Runs) -> pd.DataFrame:
     return runs.groups.join(pd.DataFrame(rows, index=pd.Index(groups, name="group")), how="inner")
 
 
-def past_task_accuracies(runs: Runs) -> dict[int, pd.DataFrame]:
+def past_task_accuracies(runs: Runs) -> tuple[dict[int, pd.DataFrame], list[str]]:
     """By group, of each completed run with a forgetting.csv: `run`, `task` and `past_task_accuracy`.
 
     `task` is how many tasks ago, d = 0 ... K - 1 of K tasks, and the accuracy the mean over the scored tasks
     m < K - d of the test accuracy on task m after task m + d. Groups without such a run are left out.
-    DataError if a forgetting.csv does not have an accuracy for each of these.
+    Runs whose forgetting.csv does not have an accuracy for each of these are left out too, and there is a
+    sentence on each.
     """
     completed = runs.runs[runs.runs["status"] == "completed"]
-    types = {run: rows.sort_values("task")["task_type"] for run, rows in runs.tasks.groupby("run")}
+    types = {run: rows.sort_values("task")["task_type"] for run, rows in runs.rows.groupby("run")}
     found: dict[int, list[pd.DataFrame]] = {}
+    damaged = []
     for run, row in completed.iterrows():
         path = Path(row["folder"]) / _FILE
-        if path.exists():
+        if not path.exists():
+            continue
+        try:
             mean_D = _by_age(_read(path, len(types[run])), (types[run] != "easy").to_numpy())
+        except DataError as error:
+            damaged.append(str(error))
+        else:
             part = pd.DataFrame({"run": run, "task": range(len(mean_D)), PAST: mean_D})
             found.setdefault(int(row["group"]), []).append(part.dropna())
-    return {group: pd.concat(parts, ignore_index=True) for group, parts in sorted(found.items())}
+    return {group: pd.concat(parts, ignore_index=True) for group, parts in sorted(found.items())}, damaged
 
 
 def past_task_table(runs: Runs, of_groups: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
@@ -122,5 +129,8 @@ def _read(path: Path, tasks: int) -> NDArray[np.float64]:
         if np.isnan(accuracy_KM[np.tril_indices(tasks)]).any():
             raise ValueError("an accuracy is missing")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}): run that run again.") from error
+        raise DataError(
+            f"{path} is damaged ({' '.join(str(error).split())}): that run has no part in what is said of "
+            "forgetting; run it again."
+        ) from error
     return accuracy_KM

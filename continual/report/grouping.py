@@ -41,7 +41,7 @@ def group_runs(configs: Sequence[RunConfig]) -> Grouping:
     for identity, config in zip(identities, configs, strict=True):
         runs_of[identity].append(config)
 
-    values = [members[0].values for members in runs_of.values()]
+    values = _with_defaults([members[0] for members in runs_of.values()], configs)
     differing = _differing(values)
     options = [_merged_options(members) for members in runs_of.values()]
     labels = [group for group in _differing(options) if any(_may_come_from(group, key) for key in differing)]
@@ -102,6 +102,26 @@ def grouped_by(grouping: Grouping, configs: Sequence[RunConfig], by: Sequence[st
         for row, group in zip(rows, grouping.groups, strict=True)
     ]
     return replace(grouping, groups=groups, keys=list(dict.fromkeys([*by, *grouping.keys])), shown=list(by))
+
+
+def _with_defaults(configs: Sequence[RunConfig], known: Sequence[RunConfig]) -> list[dict[str, Any]]:
+    """The configs' values; one from before there was an option has the default that `known` have."""
+    defaults: dict[tuple[str, str, str], Any] = {}
+    for config in known:
+        for key in config.at_default:
+            node = key.rpartition(".")[0]
+            defaults[node, str(config.values.get(f"{node}._target_")), key] = config.values[key]
+    return [
+        {
+            **{
+                key: value
+                for (node, target, key), value in defaults.items()
+                if str(config.values.get(f"{node}._target_")) == target
+            },
+            **config.values,
+        }
+        for config in configs
+    ]
 
 
 def _differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:

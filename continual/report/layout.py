@@ -9,6 +9,7 @@ import pandas as pd
 from continual.identity import canonical
 from continual.report.grouping import ABSENT
 from continual.report.runs import Runs
+from continual.report.score import Score
 from continual.report.statistics import summarise
 from continual.report.tables import format_value
 
@@ -22,9 +23,11 @@ class Layout:
     """Where the groups go.
 
     Attributes:
-        summary: `summarise`'s rows of the groups with a completed run, with their `panel` and `label`.
+        summary: `summarise`'s rows of the groups with a completed run, with their `panel`, `label` and `rank`
+            in the panel, from 1 for the best.
         drawn: those of them that figures by style show. Of more labels than there are styles (21)
-            these are the ones of highest total average online accuracy.
+            these are the ones of best rank.
+        score: what runs are compared by; where panels differ in that, a score of no name.
         panel_keys: the keys that name a panel, those of the environment.
         implied_keys: other keys, such as env.num_tasks, with one value in each panel, if not the same in all.
         line_keys: the other keys, which name a line.
@@ -33,6 +36,7 @@ class Layout:
 
     summary: pd.DataFrame
     drawn: pd.DataFrame
+    score: Score
     panel_keys: list[str]
     implied_keys: list[str]
     line_keys: list[str]
@@ -65,14 +69,21 @@ def lay_out(runs: Runs, summary: pd.DataFrame | None = None) -> Layout:
         panel=_labels(done, panel_keys),
         label=[label or "all runs" for label in _labels(done, line_keys)],
     )
-    totals = done.groupby("label")["total_average_online_accuracy"].max()
-    best = totals.nlargest(len(PALETTE) * len(DASHES)).index
-    drawn = done[done["label"].isin(best)]
+    signs = done.index.map(lambda group: runs.scores[group].sign)
+    done["rank"] = (done["score"] * signs).groupby(done["panel"]).rank(ascending=False, method="first")
+    labels = done.groupby("label", sort=False)["rank"].mean().sort_values(kind="stable").index
     styles = {
         label: {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place // len(PALETTE)]}
-        for place, label in enumerate(drawn["label"].unique())
+        for place, label in enumerate(labels[: len(PALETTE) * len(DASHES)])
     }
-    return Layout(done, drawn, panel_keys, implied_keys, line_keys, styles)
+    drawn = done[done["label"].isin(styles)]
+    return Layout(done, drawn, common_score(runs), panel_keys, implied_keys, line_keys, styles)
+
+
+def common_score(runs: Runs) -> Score:
+    """What all runs are compared by; where that differs, a score of no name."""
+    scores = dict.fromkeys(runs.scores)
+    return next(iter(scores)) if len(scores) == 1 else Score("score")
 
 
 def about(runs: Runs, layout: Layout) -> str:

@@ -3,32 +3,33 @@
 from collections.abc import Iterable, Sequence
 
 from continual.report.content import Report, Table
+from continual.report.escaping import markdown_text
 
 
 def markdown(report: Report) -> str:
     """The report's source; figures are PNG files in the same folder."""
-    lines = [f"# {report.title}", ""]
+    lines = [f"# {markdown_text(report.title)}", ""]
     for note in report.notes:
-        lines += [note, ""]
+        lines += [markdown_text(note), ""]
     for section in report.sections:
-        lines += [f"## {section.title}", ""]
+        lines += [f"## {markdown_text(section.title)}", ""]
         for paragraph in section.text:
-            lines += [paragraph, ""]
+            lines += [markdown_text(paragraph), ""]
         for picture in section.pictures:
-            lines += [f"![{picture.description}]({picture.name}.png)", ""]
+            lines += [f"![{markdown_text(picture.description)}]({picture.name}.png)", ""]
         for table in section.tables:
             lines += [*_table(table), ""]
     return "\n".join(lines)
 
 
 def _table(table: Table) -> Iterable[str]:
-    yield f"{table.caption}:"
+    yield f"{markdown_text(table.caption)}:"
     yield ""
-    yield _row(table.head)
+    yield _row([markdown_text(cell) for cell in table.head])
     yield _row([":--" if place < table.names else "--:" for place in range(len(table.head))])
     for row in table.rows:
-        yield _row(row)
+        yield _row([markdown_text(cell) for cell in row])
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(cells)} |"

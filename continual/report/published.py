@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from continual.identity import canonical
 from continual.report.configs import RunConfig
@@ -31,7 +31,7 @@ class Published:
 def published() -> tuple[Published, ...]:
     """All entries of published.yaml."""
     text = resources.files("continual.report").joinpath("published.yaml").read_text(encoding="utf-8")
-    entries: Any = OmegaConf.to_container(OmegaConf.create(text))
+    entries: Any = yaml.safe_load(text)
     return tuple(Published(**entry) for entry in entries)
 
 

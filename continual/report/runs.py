@@ -1,183 +1,258 @@
-"""Read run folders into tables: a row per run, and a row per run and task."""
+"""Runs as tables: what `continual.load` returns and every report is made of."""
 
-import json
-import math
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from continual.errors import DataError
+from continual.errors import ConfigError, DataError
 from continual.identity import canonical
-from continual.report.configs import RunConfig, read_config
+from continual.report.configs import RunConfig
+from continual.report.folders import STATUSES, RunFolder, find, read_run, spoilt
 from continual.report.grouping import group_runs, grouped_by
+from continual.report.score import Score
 
-STATUSES = ("completed", "diverged", "failed", "unfinished")
-"""What can have become of a run; `unfinished` is one without a summary.json."""
+RESULTS = ("score", "backward_transfer", "one_step_backward_transfer")
+"""The columns of `Runs.runs` that say how a run did."""
+_NO_MEASURES = ("run", "group", "status", "task", "task_type", "step")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Runs:
-    """What the run folders hold.
+    """Runs, in groups that differ in nothing but their seed.
 
     Attributes:
-        runs: a row per run (index `run`): folder, group, seed, status,
-            total_average_online_accuracy, backward_transfer and one_step_backward_transfer
-            (NaN unless completed; the last two also unless measured).
-        tasks: a row per finished task of a run: run, group, status and the columns of tasks.csv.
+        runs: a row per run (index `run`): folder, group, the keys in which configs differ, seed, status,
+            score, backward_transfer and one_step_backward_transfer. The score and both transfers are NaN
+            unless the run is completed; the last two also unless measured.
+        rows: a row per finished task of a run: run, group, status and the columns of tasks.csv.
         groups: a row per group (index `group`), a column per key in which configs differ, "-"
-            where a config does not have it. Runs of a group differ in nothing but their seed.
+            where a config does not have it.
         shown: the columns of `groups` that suffice to tell the groups apart.
         common: the options that all runs share, such as `network` to `mlp`.
         configs: for each group the config of one of its runs.
+        scores: for each group what its runs are compared by.
+        commands: for each run the overrides it was started with.
         notes: what a reader of the tables has to know, as sentences.
+        damaged: what could not be read, as sentences.
     """
 
     runs: pd.DataFrame
-    tasks: pd.DataFrame
+    rows: pd.DataFrame
     groups: pd.DataFrame
     shown: list[str]
     common: dict[str, str]
     configs: list[RunConfig]
+    scores: list[Score]
+    commands: list[tuple[str, ...]]
     notes: list[str]
+    damaged: list[str]
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """A row per finished task of a run: run, group, the keys in which configs differ, seed, status, and
+        the columns of tasks.csv."""
+        keys = self.groups.columns
+        measured = self.rows.drop(columns=["group", "status"])
+        about = self.runs.loc[measured["run"], ["group", *keys, "seed", "status"]].reset_index(drop=True)
+        run = measured.pop("run")
+        return pd.concat([run, about, measured], axis=1)
+
+    def best(
+        self, metric: str | None = None, by: str | Sequence[str] = "agent", seeds: Sequence[int] | None = None
+    ) -> pd.DataFrame:
+        """The best configuration of each agent, or of whatever `by` names, in each environment.
+
+        A row per choice, index `group`, the best first: the keys in which configs differ, `seeds` (how many
+        it was chosen by), the mean over them in a column named like what is compared, `configurations` (how
+        many could be chosen) and `diverged` (how many could not, since a run diverged).
+
+        `metric` is what is compared: None for the score, else a number that `runs` has or the mean over
+        tasks of one that `tasks` has; of losses, errors and fractions of dead or dormant units less is
+        better. Configurations are compared on `seeds`, None for those that all of them have; one without a
+        completed run for each of them cannot be chosen. Of equals the smaller step size, then smaller
+        other numbers, is chosen.
+
+        Raises ConfigError if there is no such metric or no run has a key of `by`.
+        """
+        from continual.report.choice import best
+
+        return best(self, metric, [by] if isinstance(by, str) else list(by), seeds)
+
+    def measured(self, metric: str) -> "pd.Series[float]":
+        """For each run a number that `runs` has, or the mean over its tasks of one that `tasks` has.
+
+        Only tasks that count are averaged, and only those of completed runs; NaN where it was not measured.
+        Raises ConfigError if there is no such number.
+        """
+        numbers = [name for name in (*RESULTS, *self.rows) if name not in _NO_MEASURES]
+        if metric not in numbers:
+            raise ConfigError(
+                f"{metric}: no run has such a number; there are {', '.join(dict.fromkeys(numbers))}."
+            )
+        if metric in RESULTS:
+            return self.runs[metric].where(self.runs["status"] == "completed")
+        counted = self.rows[(self.rows["status"] == "completed") & (self.rows["task_type"] != "easy")]
+        return counted.groupby("run")[metric].mean().reindex(self.runs.index)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __repr__(self) -> str:
+        return f"{self._heading()}\n{self._overview().to_string(index=False)}"
+
+    def _repr_html_(self) -> str:
+        table = self._overview().to_html(index=False, escape=True, border=0)
+        warnings = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in (*self.notes, *self.damaged))
+        return f"<p>{html.escape(self._heading())}</p>{table}{warnings}"
+
+    def _heading(self) -> str:
+        counts = self.runs["status"].value_counts()
+        told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if status in counts)
+        words = ", ".join(f"{group} {option}" for group, option in self.common.items())
+        return f"{counted(len(self.runs), 'run')} ({told})" + (f": {words}" if words else "")
+
+    def _overview(self) -> pd.DataFrame:
+        """A row per group: its keys, how many runs are completed, and the mean of their score."""
+        from continual.report.tables import format_value
+
+        completed = self.runs[self.runs["status"] == "completed"].groupby("group")["score"]
+        table = self.groups[self.shown].map(format_value)
+        table = table.assign(seeds=completed.size()).fillna({"seeds": 0}).astype({"seeds": int})
+        names = dict.fromkeys(score.name for score in self.scores)
+        return table.assign(**{next(iter(names)) if len(names) == 1 else "score": completed.mean()})
 
 
-_NO_TRANSFER = (math.nan, math.nan)
-
-
-@dataclass(frozen=True)
-class _Run:
-    folder: Path
-    config: RunConfig
-    status: str
-    total: float
-    transfers: tuple[float, float]  # backward transfer, one-step backward transfer
-    num_tasks: int
-    written: float  # when its last result was, in seconds since the epoch
-    error: str = ""  # the last line of why it failed
-
-
-def load_runs(folders: Iterable[Path | str], by: Sequence[str] = ()) -> Runs:
+def load(*folders: Path | str, by: Sequence[str] = ()) -> Runs:
     """Read all runs below `folders`, at any depth.
 
-    Runs are grouped by all keys that differ but the seed. `by` names the keys that are to tell the
-    groups apart in labels and tables; it never merges groups.
+    Runs are grouped by all keys that differ but the seed, and by the data they were trained on. `by` names
+    the keys that are to tell the groups apart in labels and tables; it never merges groups.
 
     A run is a folder with `.hydra/config.yaml` and `tasks.csv` (or `summary.json`, if it failed
     before its first task was done). Of runs equal in config and seed one counts: the newest that
-    is completed or diverged, else the newest.
+    is completed or diverged, else the newest. A run that cannot be read is left out or counts as
+    unfinished, and `damaged` says so.
 
-    Raises DataError if a folder is missing, there is no run, or a run's files are damaged, and
+    Raises DataError if a folder is missing or there is no run that can be read, and
     ConfigError if the keys in `by` would put runs together that differ in others.
     """
     tops = [Path(folder) for folder in folders]
-    paths, waiting = _find(tops)
-    if not paths:
+    found = find(tops)
+    read, damaged = [], list(found.damaged)
+    for path in found.runs:
+        try:
+            read.append(read_run(path))
+        except DataError as error:
+            damaged.append(f"{error} That run is left out.")
+    if not read:
+        if damaged:
+            raise DataError(damaged[0])
         raise DataError(
             f"no run below {', '.join(map(str, tops))}: "
             "a run is a folder with tasks.csv and .hydra/config.yaml."
         )
-    runs, notes = _without_repetitions([_read_run(path) for path in paths])
-    if waiting:
+    runs, notes = _without_repetitions(_with_data(read))
+    if found.waiting:
         notes.append(
-            f"Left out: {counted(len(waiting), 'folder')} with a config but no finished task, "
-            f"such as {waiting[0]}."
+            f"Left out: {counted(len(found.waiting), 'folder')} with a config but no finished task, "
+            f"such as {found.waiting[0]}."
         )
+    runs = _with_equal_tasks(runs)
+    return tabulate(runs, notes, [*damaged, *(sentence for run in runs for sentence in run.damage)], by)
+
+
+def tabulate(
+    runs: Sequence[RunFolder], notes: Sequence[str], damaged: Sequence[str], by: Sequence[str]
+) -> Runs:
+    """The tables of at least one run; ConfigError as `load`."""
+    notes = list(notes)
     failed = [run for run in runs if run.status == "failed"]
     if failed:
         reason = failed[0].error or "no reason in its summary.json"
         notes.append(f"{counted(len(failed), 'failed run')}, such as {failed[0].folder}: {reason}")
     grouping = group_runs([run.config for run in runs])
-    config_of = dict(zip(grouping.members, [run.config for run in runs], strict=True))
-    configs = [config_of[group] for group in range(len(grouping.groups))]
+    member_of = dict(zip(grouping.members, runs, strict=True))
+    configs = [member_of[group].config for group in range(len(grouping.groups))]
     if by:
         grouping = grouped_by(grouping, configs, by)
 
-    table = pd.DataFrame(
-        {
-            "folder": [str(run.folder) for run in runs],
-            "group": grouping.members,
-            "seed": [run.config.seed for run in runs],
-            "status": [run.status for run in runs],
-            "total_average_online_accuracy": [run.total for run in runs],
-            "backward_transfer": [run.transfers[0] for run in runs],
-            "one_step_backward_transfer": [run.transfers[1] for run in runs],
-        }
-    ).rename_axis("run")
     groups = pd.DataFrame(
         {key: [row[key] for row in grouping.groups] for key in grouping.keys},
         index=pd.RangeIndex(len(grouping.groups), name="group"),
         dtype=object,
     )
-    return Runs(table, _read_tasks(runs, table), groups, grouping.shown, grouping.common, configs, notes)
-
-
-def _find(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The run folders below `folders`, each once, and the folders with nothing but a config."""
-    found: dict[Path, Path] = {}
-    waiting: dict[Path, Path] = {}
-    for top in folders:
-        if not top.is_dir():
-            raise DataError(f"{top}: no such folder.")
-        for name, subfolders, files in os.walk(top):
-            subfolders.sort()
-            if ".hydra" not in subfolders:
-                continue
-            subfolders.remove(".hydra")
-            folder = Path(name)
-            if not (folder / ".hydra" / "config.yaml").is_file():
-                continue
-            if "wandb" in subfolders:
-                subfolders.remove("wandb")
-            is_run = "tasks.csv" in files or "summary.json" in files
-            (found if is_run else waiting).setdefault(folder.resolve(), folder)
-    return list(found.values()), list(waiting.values())
-
-
-def _read_run(folder: Path) -> _Run:
-    config = read_config(folder)
-    path = folder / "summary.json"
-    if not path.exists():
-        return _Run(folder, config, "unfinished", math.nan, _NO_TRANSFER, 0, _written(folder / "tasks.csv"))
-    try:
-        summary: Any = json.loads(path.read_text(encoding="utf-8"))
-        status = summary["status"]
-        total = summary.get("total_average_online_accuracy")
-        if status not in STATUSES or (status == "completed" and not math.isfinite(total)):
-            raise ValueError(f"status {status!r}, total_average_online_accuracy {total!r}")
-        transfers = _transfers(summary) if status == "completed" else _NO_TRANSFER
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({error}): remove it or run that run again.") from error
-    return _Run(
-        folder,
-        config,
-        status,
-        float(total) if status == "completed" else math.nan,
-        transfers,
-        summary.get("num_tasks") or 0,
-        _written(path),
-        _last_line(summary.get("error")),
+    results = pd.DataFrame(
+        {
+            "seed": [run.config.seed for run in runs],
+            "status": [run.status for run in runs],
+            "score": [run.value for run in runs],
+            "backward_transfer": [run.transfers[0] for run in runs],
+            "one_step_backward_transfer": [run.transfers[1] for run in runs],
+        }
+    )
+    table = pd.DataFrame({"folder": [str(run.folder) for run in runs], "group": grouping.members})
+    table = pd.concat([table.join(groups, on="group"), results], axis=1).rename_axis("run")
+    return Runs(
+        table,
+        _rows(runs, table),
+        groups,
+        grouping.shown,
+        grouping.common,
+        configs,
+        [
+            _score([run for run, of in zip(runs, grouping.members, strict=True) if of == group])
+            for group in range(len(groups))
+        ],
+        [run.config.overrides for run in runs],
+        notes,
+        list(damaged),
     )
 
 
-def _last_line(error: object) -> str:
-    lines = str(error or "").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+def _score(members: Sequence[RunFolder]) -> Score:
+    """What the runs of a group are compared by: what those that are completed say."""
+    return next((run.score for run in members if run.status == "completed"), members[0].score)
 
 
-def _transfers(summary: Any) -> tuple[float, float]:
-    """Both backward transfers of a summary.json; NaN where they were not measured."""
-    first, second = (summary.get(name) for name in ("backward_transfer", "one_step_backward_transfer"))
-    return math.nan if first is None else float(first), math.nan if second is None else float(second)
+def _with_data(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs, those of one config on several data sets told apart by `data`.
+
+    Runs that do not say what they were trained on belong to the others if those agree.
+    """
+    known: dict[str, set[str]] = {}
+    for run in runs:
+        known.setdefault(run.config.identity, set()).update({run.data} - {""})
+    return [_on(run, run.data) if len(known[run.config.identity]) > 1 else run for run in runs]
 
 
-def _without_repetitions(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
+def _on(run: RunFolder, data: str) -> RunFolder:
+    config = run.config
+    values = {**config.values, "data": data or "not recorded"}
+    return replace(run, config=replace(config, values=values))
+
+
+def _with_equal_tasks(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs; a completed one with fewer tasks than others of its config cannot be averaged with them."""
+    most: dict[str, int] = {}
+    for run in runs:
+        if run.status == "completed":
+            most[run.config.identity] = max(most.get(run.config.identity, 0), len(run.tasks))
+    return [
+        spoilt(run, f"{run.folder / 'tasks.csv'} lacks tasks that other runs of the same config have")
+        if run.status == "completed" and len(run.tasks) < most[run.config.identity]
+        else run
+        for run in runs
+    ]
+
+
+def _without_repetitions(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[str]]:
     """Of runs equal in config and seed the one that counts; and a note on the others."""
-    kept: dict[tuple[str, str], _Run] = {}
-    dropped: list[_Run] = []
+    kept: dict[tuple[str, str], RunFolder] = {}
+    dropped: list[RunFolder] = []
     for run in runs:
         key = (run.config.identity, canonical(run.config.seed))
         rival = kept.setdefault(key, run)
@@ -192,44 +267,30 @@ def _without_repetitions(runs: Sequence[_Run]) -> tuple[list[_Run], list[str]]:
     ]
 
 
-def _worth(run: _Run) -> tuple[bool, float]:
+def _worth(run: RunFolder) -> tuple[bool, float]:
     return run.status in ("completed", "diverged"), run.written
 
 
-def _read_tasks(runs: Sequence[_Run], table: pd.DataFrame) -> pd.DataFrame:
+def _rows(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
     """All rows of all tasks.csv, with the run, its group and its status in front."""
     parts = []
     for index, run in enumerate(runs):
-        part = _read_task_file(run)
-        if not part.empty:
-            for place, column in enumerate(("group", "status")):
-                part.insert(place, column, table.at[index, column])
-            part.insert(0, "run", index)
-            parts.append(part)
+        if not run.tasks.empty:
+            group = table.at[index, "group"]
+            parts.append(
+                pd.concat(
+                    [
+                        pd.DataFrame(
+                            {"run": index, "group": group, "status": run.status}, index=run.tasks.index
+                        ),
+                        run.tasks,
+                    ],
+                    axis=1,
+                )
+            )
     if not parts:
-        columns = ["run", "group", "status", "task", "task_type", "online_accuracy"]
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=["run", "group", "status", "task", "task_type"])
     return pd.concat(parts, ignore_index=True)
-
-
-def _read_task_file(run: _Run) -> pd.DataFrame:
-    path = run.folder / "tasks.csv"
-    try:
-        part = pd.read_csv(path, dtype={"task_type": str}).fillna({"task_type": ""})
-        missing = {"task", "task_type", "online_accuracy"} - set(part.columns)
-        if missing:
-            raise ValueError(f"no column {', '.join(sorted(missing))}")
-        if run.status == "completed" and len(part) < max(1, run.num_tasks):
-            raise ValueError(f"{len(part)} of {run.num_tasks} tasks")
-    except (OSError, ValueError) as error:
-        if run.status == "completed":
-            raise DataError(f"{path} is damaged ({error}): run that run again.") from error
-        return pd.DataFrame()
-    return part
-
-
-def _written(path: Path) -> float:
-    return path.stat().st_mtime
 
 
 def counted(number: int, noun: str) -> str:

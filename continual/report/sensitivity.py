@@ -12,14 +12,15 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from continual.identity import canonical
+from continual.report.choice import STEP_SIZE
 from continual.report.figures import LARGE, SMALL, draw_line, headings, legend, panel_grid, plain_axis
 from continual.report.grouping import ABSENT, rank
 from continual.report.layout import DASHES, PALETTE, Layout, label
 from continual.report.runs import Runs
+from continual.report.score import Score
 from continual.report.tables import format_value
 
-STEP_SIZE = "optimizer.lr"
-TOTAL = "total_average_online_accuracy"
+TOTAL = "score"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Surface:
     Attributes:
         panel: the environment; title: what else the groups share.
         row_key, column_key: the two numbers' config keys.
+        score: what the cells are compared by.
         cells: rows of `summarise` (any `n`) with the two values as columns `row` and `column`.
     """
 
@@ -36,7 +38,14 @@ class Surface:
     title: str
     row_key: str
     column_key: str
+    score: Score
     cells: pd.DataFrame
+
+    @property
+    def best(self) -> Any | None:
+        """The group of the best cell without a run that diverged, if there is one."""
+        eligible = self.cells[(self.cells["n"] > 0) & (self.cells["diverged"] == 0)]
+        return (eligible[TOTAL] * self.score.sign).idxmax() if len(eligible) else None
 
 
 def surfaces(runs: Runs, summary: pd.DataFrame, layout: Layout) -> list[Surface]:
@@ -55,10 +64,10 @@ def surfaces(runs: Runs, summary: pd.DataFrame, layout: Layout) -> list[Surface]
         varying = [key for key in numbers if _number_of_values(members[key]) > 1]
         strengths = [key for key in varying if key != STEP_SIZE]
         if len(strengths) == 1 and STEP_SIZE in varying:
-            found.append(_surface(members, STEP_SIZE, strengths[0], layout, numbers))
+            found.append(_surface(runs, members, STEP_SIZE, strengths[0], layout, numbers))
         elif len(strengths) == 2:
             found += [
-                _surface(part, strengths[0], strengths[1], layout, strengths)
+                _surface(runs, part, strengths[0], strengths[1], layout, strengths)
                 for part in _families(members, [*rest, STEP_SIZE] if STEP_SIZE in keys else rest)
             ]
     return [
@@ -93,9 +102,7 @@ def surfaces_figure(found: Sequence[Surface]) -> Figure:
     )
     for axis, surface in zip(axes, found, strict=True):
         _draw_surface(axis, surface, scale)
-    figure.colorbar(
-        ScalarMappable(scale, "viridis"), ax=axes, label="total average online accuracy", aspect=30
-    )
+    figure.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label=found[0].score.words, aspect=30)
     panel = f" on {found[0].panel}" if found[0].panel else ""
     figure.suptitle(f"Sensitivity{panel}", **LARGE)
     figure.supxlabel(
@@ -110,11 +117,13 @@ class Ablation:
 
     Attributes:
         key: the config key.
+        score: what the groups are compared by.
         values: its values, in the order of the axis.
         lines: panel, label and the groups of each line (rows of `summarise` with completed runs).
     """
 
     key: str
+    score: Score
     values: list[Any]
     lines: list[tuple[str, str, pd.DataFrame]]
 
@@ -135,12 +144,12 @@ def ablations(runs: Runs, layout: Layout) -> list[Ablation]:
         ]
         if lines:
             values = {canonical(value): value for _, _, members in lines for value in members[key]}
-            found.append(Ablation(key, sorted(values.values(), key=rank), lines))
+            found.append(Ablation(key, layout.score, sorted(values.values(), key=rank), lines))
     return found
 
 
 def ablation_figure(ablation: Ablation) -> Figure:
-    """Total average online accuracy over a key's values, a panel per environment.
+    """The score over a key's values, a panel per environment.
 
     Of more lines than there are colours (7), one for each agent is drawn: the one through its
     best group.
@@ -150,7 +159,7 @@ def ablation_figure(ablation: Ablation) -> Figure:
         panels.setdefault(panel, []).append((name, members))
     shortened = max(map(len, panels.values())) > len(PALETTE)
     if shortened:
-        panels = {panel: _best_of_each_agent(lines) for panel, lines in panels.items()}
+        panels = {panel: _best_of_each_agent(lines, ablation.score) for panel, lines in panels.items()}
     names = list(dict.fromkeys(name for lines in panels.values() for name, _ in lines))
     places = {canonical(value): place for place, value in enumerate(ablation.values)}
     figure, axes = panel_grid(len(panels), height=3.4)
@@ -166,7 +175,7 @@ def ablation_figure(ablation: Ablation) -> Figure:
             draw_line(axis, x.astype(float), points, name, style, "o")
         axis.set_xticks(range(len(places)), [format_value(value) for value in ablation.values])
         axis.set_xlabel(ablation.key)
-        axis.set_ylabel("total average online accuracy")
+        axis.set_ylabel(ablation.score.words)
         axis.set_title(panel, fontsize=10)
         plain_axis(axis)
     small = "means over seeds, 95 % intervals"
@@ -177,12 +186,16 @@ def ablation_figure(ablation: Ablation) -> Figure:
     return figure
 
 
-def _best_of_each_agent(lines: Sequence[tuple[str, pd.DataFrame]]) -> list[tuple[str, pd.DataFrame]]:
+def _best_of_each_agent(
+    lines: Sequence[tuple[str, pd.DataFrame]], score: Score
+) -> list[tuple[str, pd.DataFrame]]:
     best: dict[str, tuple[str, pd.DataFrame]] = {}
+    merit: dict[str, float] = {}
     for name, members in lines:
         agent = str(members["agent"].iloc[0]) if "agent" in members else ""
-        if agent not in best or members[TOTAL].max() > best[agent][1][TOTAL].max():
-            best[agent] = (name, members)
+        reached = float((members[TOTAL] * score.sign).max())
+        if agent not in best or reached > merit[agent]:
+            best[agent], merit[agent] = (name, members), reached
     return list(best.values())
 
 
@@ -193,8 +206,7 @@ def _draw_surface(axis: Axes, surface: Surface, scale: Normalize) -> None:
     for _, cell in surface.cells.iterrows():
         grid[rows.index(cell["row"]), columns.index(cell["column"])] = cell[TOTAL]
     axis.pcolormesh(grid, cmap="viridis", norm=scale, edgecolors="white", linewidth=1.5)
-    eligible = surface.cells[(surface.cells["n"] > 0) & (surface.cells["diverged"] == 0)]
-    best = eligible[TOTAL].idxmax() if len(eligible) else None
+    best = surface.best
     for group, cell in surface.cells.iterrows():
         y, x = rows.index(cell["row"]), columns.index(cell["column"])
         empty = np.isnan(grid[y, x])
@@ -215,11 +227,17 @@ def _draw_surface(axis: Axes, surface: Surface, scale: Normalize) -> None:
 
 
 def _surface(
-    members: pd.DataFrame, row_key: str, column_key: str, layout: Layout, numbers: Sequence[str]
+    runs: Runs,
+    members: pd.DataFrame,
+    row_key: str,
+    column_key: str,
+    layout: Layout,
+    numbers: Sequence[str],
 ) -> Surface:
     title = label(members.iloc[0], [key for key in layout.line_keys if key not in numbers])
     cells = members.assign(row=members[row_key], column=members[column_key])
-    return Surface(label(members.iloc[0], layout.panel_keys), title, row_key, column_key, cells)
+    score = runs.scores[int(members.index[0])]
+    return Surface(label(members.iloc[0], layout.panel_keys), title, row_key, column_key, score, cells)
 
 
 def _families(rows: pd.DataFrame, keys: Sequence[str]) -> Iterator[pd.DataFrame]:

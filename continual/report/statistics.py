@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from continual.errors import DataError
-from continual.report.runs import STATUSES, Runs
+from continual.report.folders import STATUSES
+from continual.report.runs import Runs
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -125,18 +125,18 @@ def stratified_interval(
     return Interval(value, low, high)
 
 
-def by_seed(runs: Runs, group: int, column: str = "total_average_online_accuracy") -> "pd.Series[float]":
+def by_seed(runs: Runs, group: int, column: str = "score") -> "pd.Series[float]":
     """What the completed runs of a group reached, by seed."""
     members = runs.runs[(runs.runs["group"] == group) & (runs.runs["status"] == "completed")]
     return members.set_index("seed")[column].astype(float)
 
 
 def compare(runs: Runs, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
-    """A row per pair of groups (x, y): how the total average online accuracy of x differs from y's.
+    """A row per pair of groups (x, y): how the score of x differs from y's.
 
     Columns: `x`, `y`; `pairs` (seeds both have), `difference` (mean over them of x - y: with the
     same seed two runs see the same tasks and batches) with its interval `low`, `high`;
-    `probability` that x is better, from all runs of both, with `probability_low` and
+    `probability` that a run of x is better, from all runs of both, with `probability_low` and
     `probability_high`. NaN where there is nothing to compare.
     """
     rows = []
@@ -144,7 +144,8 @@ def compare(runs: Runs, pairs: Sequence[tuple[int, int]]) -> pd.DataFrame:
         of_x, of_y = by_seed(runs, x), by_seed(runs, y)
         differences = (of_x - of_y).dropna()  # by seed; a seed that only one has is NaN
         difference = mean_interval(differences)
-        better = stratified_interval([of_x, of_y], probability_of_improvement, CURVE_RESAMPLES)
+        ranked = [of_x, of_y] if runs.scores[x].higher_is_better else [of_y, of_x]
+        better = stratified_interval(ranked, probability_of_improvement, CURVE_RESAMPLES)
         rows.append(
             {
                 "x": x,
@@ -165,10 +166,10 @@ def summarise(runs: Runs) -> pd.DataFrame:
     """A row per group: its keys, how many runs, and what the completed ones reached.
 
     Columns after the keys: `n` (completed runs, the ones averaged), `diverged`, `failed`,
-    `unfinished`; `total_average_online_accuracy` with its interval `low`, `high`; `iqm`, the
-    interquartile mean, with `iqm_low`, `iqm_high`; the means of
-    `first_task_accuracy`, `last_task_accuracy` (online accuracy) and `last_task_test_accuracy`,
-    over the tasks an environment is scored on. Fractions; NaN where there is nothing to average.
+    `unfinished`; `score_name`; `score` with its interval `low`, `high`; `iqm`, the
+    interquartile mean, with `iqm_low`, `iqm_high`; the means of `first_task`, `last_task` and
+    `last_task_test`, of the measure that the score is the mean of, over the tasks an environment is
+    scored on. Accuracies are fractions; NaN where there is nothing to average.
     """
     rows: list[dict[str, Any]] = []
     tasks_of = scored_tasks(runs)
@@ -176,27 +177,30 @@ def summarise(runs: Runs) -> pd.DataFrame:
         members = runs.runs[runs.runs["group"] == group]
         counts = {status: int((members["status"] == status).sum()) for status in STATUSES}
         completed = members[members["status"] == "completed"]
-        total = mean_interval(completed["total_average_online_accuracy"])
-        middle = stratified_interval([completed["total_average_online_accuracy"]], interquartile_mean)
+        score = runs.scores[group]
+        total = mean_interval(completed["score"])
+        middle = stratified_interval([completed["score"]], interquartile_mean)
         row = {
             "n": counts.pop("completed"),
             **counts,
-            "total_average_online_accuracy": float(total.mean),
+            "score_name": score.name,
+            "score": float(total.mean),
             "low": float(total.low),
             "high": float(total.high),
             "iqm": float(middle.mean),
             "iqm_low": float(middle.low),
             "iqm_high": float(middle.high),
-            "first_task_accuracy": np.nan,
-            "last_task_accuracy": np.nan,
-            "last_task_test_accuracy": np.nan,
+            "first_task": np.nan,
+            "last_task": np.nan,
+            "last_task_test": np.nan,
         }
         if group in tasks_of:
             means = tasks_of[group].groupby("task").mean(numeric_only=True)
-            row["first_task_accuracy"] = means["online_accuracy"].iloc[0]
-            row["last_task_accuracy"] = means["online_accuracy"].iloc[-1]
-            if "test_accuracy" in means:
-                row["last_task_test_accuracy"] = means["test_accuracy"].iloc[-1]
+            if score.by_task in means:
+                row["first_task"] = means[score.by_task].iloc[0]
+                row["last_task"] = means[score.by_task].iloc[-1]
+            if score.by_task_tested in means:
+                row["last_task_test"] = means[score.by_task_tested].iloc[-1]
         rows.append(row)
     return runs.groups.join(pd.DataFrame(rows, index=runs.groups.index))
 
@@ -223,7 +227,7 @@ def curves_table(runs: Runs, tasks_of: Mapping[int, pd.DataFrame], measure: str)
 
 def is_measured(tasks: pd.DataFrame, measure: str) -> bool:
     """Whether every row of these tasks has a value of this column."""
-    return measure in tasks and bool(tasks[measure].notna().all())
+    return measure in tasks and not tasks.empty and bool(tasks[measure].notna().all())
 
 
 def accuracy_curve(tasks: pd.DataFrame, block: int = 1) -> pd.DataFrame:
@@ -246,18 +250,7 @@ def curve(tasks: pd.DataFrame, measure: str, block: int = 1) -> pd.DataFrame:
 
 
 def scored_tasks(runs: Runs) -> dict[int, pd.DataFrame]:
-    """The task rows that count, by group: of completed runs, all but the easy tasks.
-
-    Raises DataError if completed runs of a group did not do the same tasks.
-    """
-    tasks = runs.tasks
+    """The task rows that count, by group: of completed runs, all but the easy tasks."""
+    tasks = runs.rows
     tasks = tasks[(tasks["status"] == "completed") & (tasks["task_type"] != "easy")]
-    groups = {int(group): rows for group, rows in tasks.groupby("group")}
-    for rows in groups.values():
-        counts = rows.groupby("run")["task"].nunique()
-        if (counts < rows["task"].nunique()).any():
-            raise DataError(
-                f"{runs.runs.at[counts.idxmin(), 'folder']}: tasks.csv lacks tasks that other runs "
-                "of the same config have; run that run again."
-            )
-    return groups
+    return {int(group): rows for group, rows in tasks.groupby("group")}

@@ -152,10 +152,10 @@ def published_choices(optimizer: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _selected(one: Plan, chosen: Settings) -> Choice:
-    from continual.report.runs import load_runs
+    from continual.report.runs import load
 
     try:
-        return select(load_runs([sweep_folder(chosen, one.agent)]), one.grid, chosen.sweep_seeds)
+        return select(load(sweep_folder(chosen, one.agent)), one.grid, chosen.sweep_seeds)
     except UserError as error:
         raise ConfigError(f"{one.agent}: {error}") from error
 

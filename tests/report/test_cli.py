@@ -36,7 +36,7 @@ def test_writes_and_names_its_files(sweep, capsys):
     assert (output / "online_accuracy.png").read_bytes().startswith(PNG_START)
     report = pd.read_csv(output / "report.csv").set_index("agent")
     assert report["n"].to_dict() == {"base": 2, "l2_init": 2}
-    assert report.loc["base", "total_average_online_accuracy"] == pytest.approx(0.225)
+    assert report.loc["base", "score"] == pytest.approx(0.225)
     tasks = pd.read_csv(output / "online_accuracy.csv")
     assert tasks["task"].tolist() == [0, 1, 0, 1]
     assert tasks["mean"].tolist() == pytest.approx([0.4, 0.05, 0.3, 0.3])
@@ -136,3 +136,11 @@ def test_the_command_line_answers_before_the_heavy_libraries_load():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_damaged_run_is_named_in_the_report_on_the_others(sweep, capsys):
+    (sweep / "3" / "summary.json").write_text('{"stat')
+    assert main([str(sweep)]) == 0
+    sentence = f"{sweep / '3' / 'summary.json'} is damaged"
+    assert sentence in capsys.readouterr().out
+    assert sentence in (sweep / "report" / "report.html").read_text()

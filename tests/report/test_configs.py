@@ -3,7 +3,7 @@ import yaml
 
 from continual.errors import DataError
 from continual.identity import canonical, results_part
-from continual.report.configs import _flatten, node_path, read_config
+from continual.report.configs import flatten, node_path, read_config
 
 
 def test_keys_that_do_not_change_results_are_left_out(write_run):
@@ -20,7 +20,7 @@ def test_keys_that_do_not_change_results_are_left_out(write_run):
     assert set(a.values) == {
         "agent._target_",
         "network._target_",
-        "network.hidden_sizes",
+        "network.hidden_size",
         "env._target_",
         "env.num_tasks",
         "env.dataset._target_",
@@ -38,7 +38,7 @@ def test_what_decides_results_is_what_the_program_says_does(compose, write_run):
     values = read_config(write_run("a", config["seed"], nodes=nodes)).values
     decisive = results_part(config)
     del decisive["seed"]
-    assert values == _flatten(decisive)
+    assert values == flatten(decisive)
 
 
 def test_precision_changes_results_and_is_float32_where_it_is_not_said(write_run):
@@ -129,3 +129,9 @@ def test_small_numbers_written_by_hydra_are_numbers(write_run):
 )
 def test_node_path(group, path):
     assert node_path(group) == path
+
+
+@pytest.mark.parametrize("target", ["continual.datasets.digits", "continual.errors.__doc__", "continual..x"])
+def test_what_a_strangers_config_names_need_not_be_configurable(write_run, target):
+    nodes = {"agent": {"_target_": target, "a": 1}}
+    assert read_config(write_run("a", nodes=nodes)).identity

@@ -5,7 +5,7 @@ from matplotlib.collections import PolyCollection
 
 from continual.report.figures import online_accuracy_figure, totals_figure
 from continual.report.layout import DASHES, PALETTE, lay_out
-from continual.report.runs import load_runs
+from continual.report.runs import load
 from continual.report.statistics import online_accuracy
 
 from .conftest import CONFIG, L2_INIT
@@ -26,7 +26,7 @@ def test_lines_and_bands_are_means_and_intervals(write_run, tmp_path):
     for seed in range(3):
         write_run(f"a/{seed}", seed, (0.1 * seed, 0.5, 0.2 + 0.1 * seed))
         write_run(f"b/{seed}", seed, (0.3, 0.3 + 0.1 * seed, 0.3), **L2)
-    runs = load_runs([tmp_path])
+    runs = load(tmp_path)
     figure = online_accuracy_figure(runs)
     (axis,) = figure.axes
     assert legend(figure) == ["base", "l2_init"]
@@ -47,7 +47,7 @@ def test_lines_and_bands_are_means_and_intervals(write_run, tmp_path):
 
 def test_one_seed_has_no_band(write_run, tmp_path):
     write_run("0", 0)
-    figure = online_accuracy_figure(load_runs([tmp_path]))
+    figure = online_accuracy_figure(load(tmp_path))
     (axis,) = figure.axes
     assert not any(len(band.get_paths()) for band in axis.collections)
     assert axis.texts[0].get_text().endswith("adam, 1 seed")
@@ -56,13 +56,13 @@ def test_one_seed_has_no_band(write_run, tmp_path):
 
 def test_one_task_is_a_point(write_run, tmp_path):
     write_run("0", 0, (0.4,))
-    (axis,) = online_accuracy_figure(load_runs([tmp_path])).axes
+    (axis,) = online_accuracy_figure(load(tmp_path)).axes
     assert axis.get_lines()[0].get_marker() == "o"
 
 
 def test_long_streams_are_drawn_as_means_and_say_so(write_run, tmp_path):
     write_run("0", 0, [0.001 * task for task in range(250)])
-    (axis,) = online_accuracy_figure(load_runs([tmp_path])).axes
+    (axis,) = online_accuracy_figure(load(tmp_path)).axes
     assert axis.get_xlabel() == "task (each point: mean of 3 tasks)"
     line = axis.get_lines()[0]
     assert len(line.get_xdata()) == 84
@@ -73,14 +73,14 @@ def test_long_streams_are_drawn_as_means_and_say_so(write_run, tmp_path):
 def test_groups_without_a_completed_run_are_not_drawn(write_run, tmp_path):
     write_run("0", 0)
     write_run("1", 0, status="diverged", **L2)
-    assert legend(online_accuracy_figure(load_runs([tmp_path]))) == ["base"]
+    assert legend(online_accuracy_figure(load(tmp_path))) == ["base"]
 
 
 def test_labels_name_what_differs(write_run, tmp_path):
     write_run("0", 0)
     for weight in (0.01, 0.001):
         write_run(str(weight), 0, nodes=with_weight(weight), options={"agent": "l2_init"})
-    assert legend(online_accuracy_figure(load_runs([tmp_path]))) == [
+    assert legend(online_accuracy_figure(load(tmp_path))) == [
         "base",
         "l2_init, l2_weight=0.001",
         "l2_init, l2_weight=0.01",
@@ -91,7 +91,7 @@ def test_equal_last_names_are_written_in_full(write_run, tmp_path):
     for place, (outer, inner) in enumerate([(1, 1), (1, 2), (2, 1)]):
         optimizer = {"_target_": "Adam", "lr": outer, "inner": {"lr": inner}}
         write_run(str(place), 0, nodes={"optimizer": optimizer})
-    labels = legend(online_accuracy_figure(load_runs([tmp_path])))
+    labels = legend(online_accuracy_figure(load(tmp_path)))
     assert "optimizer.lr=1, optimizer.inner.lr=2" in labels or (
         "optimizer.inner.lr=2, optimizer.lr=1" in labels
     )
@@ -107,7 +107,7 @@ def test_a_panel_per_environment_with_equal_styles(write_run, tmp_path):
             nodes={**nodes, "agent": L2_INIT},
             options={"env": name, "agent": "l2_init"},
         )
-    figure = online_accuracy_figure(load_runs([tmp_path]))
+    figure = online_accuracy_figure(load(tmp_path))
     assert [axis.get_title() for axis in figure.axes] == ["one", "three", "two"]
     for axis in figure.axes:
         assert [line.get_color() for line in axis.get_lines()] == list(PALETTE[:2])
@@ -119,7 +119,7 @@ def test_of_many_groups_the_best_are_drawn(write_run, tmp_path):
     for place in range(styles + 2):
         accuracy = 0.1 + place / 100
         write_run(str(place), 0, (accuracy, accuracy), nodes=with_weight(place))
-    figure = online_accuracy_figure(load_runs([tmp_path]))
+    figure = online_accuracy_figure(load(tmp_path))
     (axis,) = figure.axes
     assert legend(figure) == [f"l2_weight={place}" for place in range(2, styles + 2)]
     assert "2 lower groups not drawn" in axis.texts[0].get_text()
@@ -140,7 +140,7 @@ def test_what_goes_with_an_environment_is_said_once_and_names_no_line(write_run,
             write_run(
                 f"{name}/{agent}{lr}", 0, (0.5,) * tasks, nodes=nodes, options=options, overrides=overrides
             )
-    layout = lay_out(load_runs([tmp_path]))
+    layout = lay_out(load(tmp_path))
     assert [title for title, _ in layout.panels()] == ["one", "two"]
     assert layout.implied() == ["one: num_tasks=2.", "two: num_tasks=3."]
     assert set(layout.styles) == {f"{agent}, lr={lr}" for agent in ("base", "l2_init") for lr in (0.1, 0.2)}
@@ -149,7 +149,7 @@ def test_what_goes_with_an_environment_is_said_once_and_names_no_line(write_run,
 def test_bars_intervals_and_their_numbers_are_inside(write_run, tmp_path):
     for seed in range(2):
         write_run(f"{seed}", seed, (0.2 + 0.6 * seed,) * 2)
-    runs = load_runs([tmp_path])
+    runs = load(tmp_path)
     (axis,) = totals_figure(runs, lay_out(runs)).axes
     assert axis.get_xlim()[1] > 0.8
     (number,) = (text for text in axis.texts if text.get_text() == "0.500")

@@ -6,7 +6,7 @@ from continual.report.grouping import group_runs, grouped_by
 
 
 def config(values, seed=0, overridden=(), **options):
-    return RunConfig(values, seed, options, frozenset(overridden))
+    return RunConfig(values, seed, options, tuple(overridden))
 
 
 def agent(name, *overridden, seed=0, **values):

@@ -1,7 +1,7 @@
 import pytest
 
 from continual.report.published import published, published_beside
-from continual.report.runs import load_runs
+from continual.report.runs import load
 
 from .conftest import CONFIG
 
@@ -13,7 +13,7 @@ SETTING = {
         "steps_per_task": 625,
         "batch_size": 16,
     },
-    "network": {"hidden_sizes": [100, 100], "activation": "relu", "layer_norm": False},
+    "network": {"hidden_layers": 2, "hidden_size": 100, "activation": "relu", "layer_norm": False},
     "optimizer": {"lr": 0.001, "weight_decay": 0},
 }
 OPTIONS = {"env": "permuted_mnist", "env/dataset": "mnist"}
@@ -32,7 +32,7 @@ TABLE_2 = {
 def test_the_table_stands_beside_runs_of_its_configurations(write_run, tmp_path):
     for agent, numbers in AGENTS.items():
         write_run(agent, 0, nodes={**SETTING, "agent": numbers}, options={**OPTIONS, "agent": agent})
-    runs = load_runs([tmp_path])
+    runs = load(tmp_path)
     found = {runs.groups.at[group, "agent"]: entry.numbers for group, entry in published_beside(runs).items()}
     assert set(found) == set(TABLE_2)
     for agent, numbers in found.items():
@@ -56,7 +56,7 @@ def test_the_table_stands_beside_runs_of_its_configurations(write_run, tmp_path)
 def test_another_configuration_has_no_published_numbers(write_run, tmp_path, nodes):
     nodes = {**SETTING, "agent": AGENTS["l2_init"], **nodes}
     write_run("0", 0, nodes=nodes, options={**OPTIONS, "agent": "l2_init"})
-    assert published_beside(load_runs([tmp_path])) == {}
+    assert published_beside(load(tmp_path)) == {}
 
 
 def test_every_entry_names_its_source():

@@ -1,10 +1,12 @@
+import itertools
 import json
+import math
 import shutil
 
 import pytest
 
 from continual.errors import DataError
-from continual.report.runs import load_runs
+from continual.report.runs import load
 
 from .conftest import L2_INIT
 
@@ -15,7 +17,7 @@ def test_runs_are_found_at_any_depth_and_once(write_run, tmp_path):
     write_run("b/2", seed=2)
     (tmp_path / "a" / "empty").mkdir()
     folders = [tmp_path / "a", tmp_path / "b" / ".." / "a" / "deep", tmp_path / "b" / "2"]
-    runs = load_runs(folders)
+    runs = load(*folders)
     assert sorted(runs.runs["seed"]) == [0, 1, 2]
     assert runs.runs["group"].tolist() == [0, 0, 0]
     assert len(runs.tasks) == 9
@@ -25,12 +27,12 @@ def test_runs_are_found_at_any_depth_and_once(write_run, tmp_path):
 def test_tables(write_run, tmp_path):
     write_run("0", seed=0, accuracies=(0.25, 0.75))
     write_run("1", seed=7, accuracies=(0.5, 1.0), nodes={"agent": L2_INIT}, options={"agent": "x"})
-    runs = load_runs([str(tmp_path)])
+    runs = load(str(tmp_path))
     assert runs.groups["agent"].tolist() == ["base", "x"]
     assert runs.groups["agent.l2_weight"].tolist() == ["-", 0.01]
     row = runs.runs[runs.runs["seed"] == 7].iloc[0]
     assert row["folder"] == str(tmp_path / "1")
-    assert (row["group"], row["status"], row["total_average_online_accuracy"]) == (
+    assert (row["group"], row["status"], row["score"]) == (
         1,
         "completed",
         0.75,
@@ -45,9 +47,9 @@ def test_only_completed_runs_have_a_total(write_run, tmp_path):
     for seed, status in enumerate(["completed", "diverged", "failed", None]):
         write_run(str(seed), seed=seed, status=status)
     (tmp_path / "2" / "tasks.csv").unlink()  # failed before its first task was done
-    table = load_runs([tmp_path]).runs.set_index("seed").sort_index()
+    table = load(tmp_path).runs.set_index("seed").sort_index()
     assert table["status"].tolist() == ["completed", "diverged", "failed", "unfinished"]
-    assert table["total_average_online_accuracy"].notna().tolist() == [True, False, False, False]
+    assert table["score"].notna().tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_of_repetitions_one_counts(write_run, tmp_path, ages, statuses, kept):
     for place, (age, status) in enumerate(zip(ages, statuses, strict=True)):
         write_run(str(place), seed=5, age=age, status=status)
     write_run("other", seed=6)
-    runs = load_runs([tmp_path])
+    runs = load(tmp_path)
     assert sorted(runs.runs["folder"]) == [str(tmp_path / str(kept)), str(tmp_path / "other")]
     (note,) = runs.notes
     assert f"{len(ages) - 1} repetition" in note
@@ -75,7 +77,7 @@ def test_of_repetitions_one_counts(write_run, tmp_path, ages, statuses, kept):
 def test_folders_without_a_finished_task_are_mentioned(write_run, tmp_path):
     write_run("0")
     (write_run("1", seed=1, status=None) / "tasks.csv").unlink()
-    runs = load_runs([tmp_path])
+    runs = load(tmp_path)
     assert len(runs.runs) == 1
     assert runs.notes == [f"Left out: 1 folder with a config but no finished task, such as {tmp_path / '1'}."]
 
@@ -83,8 +85,8 @@ def test_folders_without_a_finished_task_are_mentioned(write_run, tmp_path):
 def test_what_lies_in_wandb_is_not_a_run(write_run, tmp_path):
     run = write_run("0")
     shutil.copytree(run, run / "wandb" / "files")
-    assert len(load_runs([tmp_path]).runs) == 1
-    assert load_runs([tmp_path]).notes == []
+    assert len(load(tmp_path).runs) == 1
+    assert load(tmp_path).notes == []
 
 
 def test_unfinished_rows_of_a_running_run_are_no_error(write_run, tmp_path):
@@ -92,18 +94,18 @@ def test_unfinished_rows_of_a_running_run_are_no_error(write_run, tmp_path):
     path = write_run("1", seed=1, status=None) / "tasks.csv"
     path.write_text(path.read_text() + "3,,400")
     write_run("2", seed=2, status=None).joinpath("tasks.csv").write_text("")
-    runs = load_runs([tmp_path]).runs.set_index("seed")
+    runs = load(tmp_path).runs.set_index("seed")
     assert runs["status"].to_dict() == {0: "completed", 1: "unfinished", 2: "unfinished"}
 
 
 def test_missing_folder(tmp_path):
     with pytest.raises(DataError, match="absent: no such folder"):
-        load_runs([tmp_path, tmp_path / "absent"])
+        load(tmp_path, tmp_path / "absent")
 
 
 def test_no_run(tmp_path):
     with pytest.raises(DataError, match=r"no run below .*tasks\.csv and \.hydra/config\.yaml"):
-        load_runs([tmp_path])
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +117,24 @@ def test_no_run(tmp_path):
         json.dumps({"status": "fine"}),
         json.dumps({"status": "completed", "total_average_online_accuracy": None}),
         '{"status": "completed", "total_average_online_accuracy": NaN}',
+        '{"status": "completed", "total_average_online_accuracy": 1%s}' % ("0" * 400),
+        '{"status": "completed", "total_average_online_accuracy": "0.5"}',
+        '{"status": "completed", "total_average_online_accuracy": 0.5, "num_tasks": "a\\nb"}',
+        '{"status": "completed", "score_name": 3, "score": 0.5, "higher_is_better": true}',
+        "[" * 100_000,
+        "\x00",
     ],
 )
 def test_damaged_summary_is_named(write_run, tmp_path, content):
+    """And stops no other run from being read: it counts as one that is not finished."""
     (write_run("0") / "summary.json").write_text(content)
-    with pytest.raises(DataError, match=r"summary\.json is damaged"):
-        load_runs([tmp_path])
+    write_run("1", 1, (0.5,))
+    runs = load(tmp_path)
+    assert runs.runs.set_index("seed")["status"].to_dict() == {0: "unfinished", 1: "completed"}
+    assert runs.runs["score"].tolist() == pytest.approx([math.nan, 0.5], nan_ok=True)
+    (sentence,) = runs.damaged
+    assert sentence.startswith(f"{tmp_path / '0' / 'summary.json'} is damaged")
+    assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
@@ -129,26 +143,117 @@ def test_damaged_summary_is_named(write_run, tmp_path, content):
         None,
         "",
         "task,task_type,step,online_accuracy\n",
-        "task,task_type,step\n0,,1\n1,,2\n2,,3\n",
         "task,task_type,step,online_accuracy\n0,,1,0.5\n1,,2,0.5\n",
+        "task,task_type,step,online_accuracy\n0,,1,0.5\n2,,2,0.5\n1,,2,0.5\n",
+        "task,task_type,step,online_accuracy\n0,,1,0.5\n1,,2,x\n2,,3,0.5\n",
+        "a\x00b",
     ],
-    ids=["absent", "empty", "no row", "no accuracy", "a task too few"],
+    ids=["absent", "empty", "no row", "a task too few", "in disorder", "a text", "no table"],
 )
 def test_damaged_tasks_of_a_completed_run_are_named(write_run, tmp_path, content):
     path = write_run("0") / "tasks.csv"
     path.unlink()
     if content is not None:
         path.write_text(content)
-    with pytest.raises(DataError, match=r"tasks\.csv is damaged"):
-        load_runs([tmp_path])
+    write_run("1", 1, (0.5, 0.5))
+    runs = load(tmp_path)
+    assert runs.runs.set_index("seed")["status"].to_dict() == {0: "unfinished", 1: "completed"}
+    assert set(runs.tasks.query("status == 'completed'")["seed"]) == {1}
+    (sentence,) = runs.damaged
+    assert sentence.startswith(f"{path} is damaged")
+    assert "\n" not in sentence
 
 
 def test_runs_of_another_precision_are_a_group_of_their_own_and_other_engines_are_not(write_run, tmp_path):
     engines = [{"threads": 2}, {"precision": "float32", "chunk_steps": 7}, {"precision": "bf16"}]
     for seed, engine in enumerate(engines):
         write_run(str(seed), seed, nodes={"engine": engine})
-    runs = load_runs([tmp_path])
+    runs = load(tmp_path)
     assert runs.shown == ["engine.precision"]
     assert runs.groups["engine.precision"].tolist() == ["bf16", "float32"]
     assert sorted(zip(runs.runs["seed"], runs.runs["group"], strict=True)) == [(0, 1), (1, 1), (2, 0)]
     assert runs.notes == []
+
+
+def test_one_damaged_run_does_not_stop_the_others(write_run, tmp_path):
+    for seed in range(4):
+        write_run(str(seed), seed)
+    (tmp_path / "1" / ".hydra" / "config.yaml").write_text("a: [")
+    (tmp_path / "2" / "summary.json").write_bytes(b"\x00\xff")
+    runs = load(tmp_path)
+    assert runs.runs.set_index("seed")["status"].to_dict() == {
+        0: "completed",
+        2: "unfinished",
+        3: "completed",
+    }
+    assert len(runs.damaged) == 2
+    assert runs.damaged[0].endswith("That run is left out.")
+
+
+def test_a_sentence_of_nothing_but_damaged_runs(write_run, tmp_path):
+    (write_run("0") / ".hydra" / "config.yaml").write_text("a: [")
+    with pytest.raises(DataError, match=r"config\.yaml cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "a: &a [*a]\nseed: 0\n",
+        "a: &a [1,1,1,1,1,1,1,1,1]\n"
+        + "".join(f"{y}: &{y} [{','.join([f'*{x}'] * 9)}]\n" for x, y in itertools.pairwise("abcdefghi")),
+        "seed: [1]\n",
+        "seed: !!python/object/apply:os.system [true]\n",
+        "seed: 2026-99-99\n",
+    ],
+    ids=["itself", "billions", "no seed", "code", "no date"],
+)
+def test_hostile_configs_are_left_out(write_run, tmp_path, config):
+    write_run("0")
+    (write_run("1", 1) / ".hydra" / "config.yaml").write_text(config)
+    runs = load(tmp_path)
+    assert runs.runs["seed"].tolist() == [0]
+    (sentence,) = runs.damaged
+    assert sentence.startswith(str(tmp_path / "1" / ".hydra" / "config.yaml"))
+    assert "\n" not in sentence
+
+
+def test_runs_on_other_data_are_a_group_of_their_own(write_run, tmp_path):
+    for seed, data in enumerate(("aaaa", "aaaa", "bbbb", None)):
+        write_run(str(seed), seed, data_fingerprint=data)
+    runs = load(tmp_path)
+    assert runs.shown == ["data"]
+    assert runs.groups["data"].tolist() == ["aaaa", "bbbb", "not recorded"]
+    assert runs.runs.sort_values("seed")["group"].tolist() == [0, 0, 1, 2]
+
+
+def test_runs_that_do_not_say_what_data_they_saw_belong_to_the_others(write_run, tmp_path):
+    for seed, data in enumerate(("aaaa", None)):
+        write_run(str(seed), seed, data_fingerprint=data)
+    assert load(tmp_path).runs["group"].tolist() == [0, 0]
+
+
+def test_an_earlier_run_without_an_option_has_its_default(write_run, tmp_path):
+    target = {"_target_": "continual.optimizers.Adam", "lr": 0.5}
+    write_run("0", 0, nodes={"optimizer": target})
+    write_run("1", 1, nodes={"optimizer": {**target, "weight_decay": 0}})
+    write_run("2", 0, nodes={"optimizer": {**target, "weight_decay": 0.1}})
+    runs = load(tmp_path)
+    assert runs.groups["optimizer.weight_decay"].tolist() == [0, 0.1]
+    assert runs.runs.groupby("group").size().tolist() == [2, 1]
+
+
+def test_in_a_notebook_and_at_a_prompt(write_run, tmp_path):
+    for seed in range(2):
+        write_run(f"a{seed}", seed, (0.25, 0.75))
+    write_run("b", 0, nodes={"agent": L2_INIT}, options={"agent": "<l2>"}, status="diverged")
+    runs = load(tmp_path)
+    assert repr(runs).splitlines()[0] == (
+        "3 runs (2 completed, 1 diverged): "
+        "env random_label_digits, env/dataset digits, network mlp, optimizer adam"
+    )
+    assert "0.5" in repr(runs)
+    page = runs._repr_html_()
+    assert "<table" in page
+    assert "&lt;l2&gt;" in page
+    assert "<l2>" not in page

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from continual.report.layout import lay_out
-from continual.report.runs import load_runs
+from continual.report.runs import load
 from continual.report.sensitivity import ablation_figure, ablations, surfaces, surfaces_figure, surfaces_table
 from continual.report.statistics import summarise
 
@@ -34,7 +34,7 @@ def write_grid(write_run, agent, grid, seeds=(0, 1), total=lambda point, seed: 0
 
 
 def found(folder):
-    runs = load_runs([folder])
+    runs = load(folder)
     summary = summarise(runs)
     return runs, summary, lay_out(runs, summary)
 
@@ -46,7 +46,7 @@ def test_strength_over_step_size(write_run, tmp_path):
     (surface,) = surfaces(*found(tmp_path))
     assert (surface.title, surface.row_key, surface.column_key) == ("l2", "optimizer.lr", "agent.l2_weight")
     table = surfaces_table([surface])
-    cells = {(row["row"], row["column"]): row["total_average_online_accuracy"] for _, row in table.iterrows()}
+    cells = {(row["row"], row["column"]): row["score"] for _, row in table.iterrows()}
     expected = {(lr, w): lr * 100 + w + 0.05 for lr, w in itertools.product(*grid.values())}
     assert cells == pytest.approx(expected)
 

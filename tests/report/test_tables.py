@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from continual.report.runs import load_runs
+from continual.report.runs import load
 from continual.report.statistics import summarise
 from continual.report.tables import format_value, terminal_table, write_csv
 
@@ -12,7 +12,7 @@ from .conftest import L2_INIT
 
 
 def printed(folder):
-    runs = load_runs([folder])
+    runs = load(folder)
     console = Console(file=io.StringIO(), width=300)
     console.print(terminal_table(runs, summarise(runs)))
     return console.file.getvalue()
@@ -51,11 +51,11 @@ def test_csv(write_run, tmp_path):
     write_run("0", 0, (1 / 3, 1 / 3), nodes={"agent": {"_target_": "a", "sizes": [1, 2]}})
     write_run("1", 0, (0.5, 0.5), nodes={"agent": {"_target_": "a", "flag": True}})
     path = tmp_path / "report.csv"
-    write_csv(summarise(load_runs([tmp_path])), path)
+    write_csv(summarise(load(tmp_path)), path)
     table = pd.read_csv(path).set_index("agent.flag")
     assert table["agent.sizes"].to_dict() == {"-": "[1, 2]", "true": "-"}
     assert table["n"].tolist() == [1, 1]
-    assert table.loc["-", "total_average_online_accuracy"] == 0.333333
+    assert table.loc["-", "score"] == 0.333333
     assert table["low"].isna().all()
 
 

@@ -1,0 +1,59 @@
+"""The one number of a run that configurations are compared by, as its summary.json declares it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """What is compared, and whether more of it is better.
+
+    Runs whose summary declares no score are compared by their total average online accuracy.
+    """
+
+    name: str = "total_average_online_accuracy"
+    higher_is_better: bool = True
+
+    @property
+    def words(self) -> str:
+        """The name as it stands in a sentence."""
+        return self.name.replace("_", " ")
+
+    @property
+    def heading(self) -> str:
+        """The name as it stands at the start of a line."""
+        return self.words[:1].upper() + self.words[1:]
+
+    @property
+    def sign(self) -> int:
+        """1 or -1: times the score, more is better."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def by_task(self) -> str:
+        """The column of tasks.csv whose mean over tasks the score is."""
+        return self.name.removeprefix("total_average_")
+
+    @property
+    def by_task_tested(self) -> str:
+        """The column of tasks.csv with the same measure on the test images."""
+        return self.by_task.replace("online_", "test_")
+
+
+def score_of(summary: Mapping[str, Any]) -> tuple[Score, Any]:
+    """The score that a summary.json declares, and its value as it stands there."""
+    if "score_name" not in summary:
+        return Score(), summary.get(Score.name)
+    score = Score(summary["score_name"], summary["higher_is_better"])
+    if not isinstance(score.name, str) or not isinstance(score.higher_is_better, bool):
+        raise ValueError(f"score_name {score.name!r}, higher_is_better {score.higher_is_better!r}")
+    return score, summary["score"]
+
+
+def finite(value: Any) -> float:
+    """A number as a float; ValueError if it is none or not finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
