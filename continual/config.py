@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
 from annotated_types import Ge, Gt, Lt
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from continual import schema
 from continual.agents.agent import Agent
@@ -55,16 +57,29 @@ class MetricsConfig:
     gradients: bool = False
 
 
+def _wandb_name(longest: int, refused: str = "") -> AfterValidator:
+    """A name that W&B takes: not blank, not longer than this, without these characters."""
+    listed = " ".join(refused.replace(" ", ""))
+    without = f" without {'spaces or ' if ' ' in refused else ''}any of {listed}" if refused else ""
+
+    def check(name: str) -> str:
+        if not name.strip() or len(name) > longest or set(refused) & set(name):
+            raise PydanticCustomError("wandb_name", f"must be 1 to {longest} characters{without}")
+        return name
+
+    return AfterValidator(check)
+
+
 @dataclass(frozen=True)
 class WandbConfig:
     """Where the runs' metrics go besides their own folders."""
 
     mode: Literal["online", "offline", "disabled"] = "offline"
-    project: str = "continual"
-    entity: str | None = None
-    group: str | None = None
-    name: str | None = None
-    tags: list[str] = field(default_factory=list)
+    project: Annotated[str, _wandb_name(128, "/\\#?%:")] = "continual"
+    entity: Annotated[str, _wandb_name(128, "/\\#?%: ")] | None = None
+    group: Annotated[str, _wandb_name(128)] | None = None
+    name: Annotated[str, _wandb_name(128)] | None = None
+    tags: list[Annotated[str, _wandb_name(64)]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

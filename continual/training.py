@@ -20,6 +20,7 @@ from continual.tracking.lock import lock_all
 from continual.tracking.progress import Snapshot
 from continual.tracking.recorder import Recorder
 from continual.tracking.run_status import Outcome
+from continual.tracking.wandb_run import WandbWriter
 
 __all__ = ["Interrupted", "Outcome", "train"]
 
@@ -66,15 +67,15 @@ def _train(
 ) -> list[Outcome]:
     config = replicas[0].config
     population = building.population(replicas, learner, environment)
-    recorders = [Recorder(replica, len(replicas)) for replica in replicas]
+    wandb = WandbWriter()
+    recorders = [Recorder(replica, len(replicas), wandb) for replica in replicas]
     pause = Pause(population, recorders, config["engine"]["checkpoint_minutes"], report, should_stop)
     try:
         _run_tasks(population, recorders, MetricsConfig(**config["metrics"]), pause)
     except Interrupted:
         raise
     except torch.OutOfMemoryError:
-        for recorder in recorders:
-            recorder.leave()
+        wandb.drop()  # the halves write their runs
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else traceback.format_exc()
@@ -83,6 +84,7 @@ def _train(
         raise
     finally:
         population.release()
+        wandb.close()
     return [Outcome(r.status, r.total_average_online_accuracy) for r in recorders]
 
 

@@ -24,9 +24,11 @@ Compose = Callable[..., dict[str, Any]]
 @pytest.mark.parametrize(
     ("node", "kind"), [("engine", EngineConfig), ("wandb", WandbConfig), ("metrics", MetricsConfig)]
 )
-def test_the_yaml_gives_every_key_its_default(node: str, kind: type) -> None:
+def test_the_yaml_gives_every_key_its_default(node: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_RUN_GROUP"):
+        monkeypatch.delenv(variable, raising=False)
     yaml = OmegaConf.load(config_folder() / "train.yaml")[node]
-    assert OmegaConf.to_container(yaml) == vars(kind())
+    assert OmegaConf.to_container(yaml, resolve=True) == vars(kind())
 
 
 # Beyond what the command line's tests say (tests/sweep/test_bad_input.py): what needs a config of one's own.
@@ -46,6 +48,21 @@ def test_the_yaml_gives_every_key_its_default(node: str, kind: type) -> None:
             "engine.checkpoint_minutes: must be greater than or equal to 0, not -1.",
         ),
         ("metrics.task_fractions=[0.5,1]", "metrics.task_fractions[1]: must be less than 1, not 1."),
+        (
+            "wandb.project=a/b",
+            "wandb.project: must be 1 to 128 characters without any of / \\ # ? % :, not 'a/b'.",
+        ),
+        (
+            f"wandb.project={'p' * 129}",
+            f"wandb.project: must be 1 to 128 characters without any of / \\ # ? % :, not '{'p' * 129}'.",
+        ),
+        (
+            "wandb.entity='a b'",
+            "wandb.entity: must be 1 to 128 characters without spaces or any of / \\ # ? % :, not 'a b'.",
+        ),
+        ("wandb.group=' '", "wandb.group: must be 1 to 128 characters, not ' '."),
+        (f"wandb.name={'n' * 129}", f"wandb.name: must be 1 to 128 characters, not '{'n' * 129}'."),
+        (f"wandb.tags=[a,{'t' * 65}]", f"wandb.tags[1]: must be 1 to 64 characters, not '{'t' * 65}'."),
         ("wandb.tags=[1]", "wandb.tags[0]: must be a valid string, not 1."),
     ],
 )

@@ -56,11 +56,13 @@ class Environment(ABC):
     def task(self, drawn: Tree, key: Tensor, task: int) -> Task:
         """The replica's task of this number, from what it drew once and its key."""
 
-    def task_type(self, task: int) -> str:
+    @classmethod
+    def task_type(cls, task: int) -> str:
         """The kind of this task, where an environment has several; the same for all replicas."""
         return ""
 
-    def is_scored(self, task: int) -> bool:
+    @classmethod
+    def is_scored(cls, task: int) -> bool:
         """Whether this task counts in the total average online accuracy."""
         return True
 

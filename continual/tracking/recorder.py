@@ -1,7 +1,6 @@
 """What one replica records: its rows, its status, its checkpoint; in its folder and in W&B."""
 
 import contextlib
-import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from continual.identity import config_hash
 from continual.metrics import backward_transfer, one_step_backward_transfer
 from continual.provenance import submitted, versions
 from continual.tracking.run_folder import Row, RunFolder, StorageError
-from continual.tracking.wandb_run import WandbRun
+from continual.tracking.score import running_scores
+from continual.tracking.wandb_run import WandbRun, WandbWriter
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Recorder:
     """Writes one replica's results while its population trains.
 
     `status` is "running", then "completed", "diverged" or "failed". A diverged replica records nothing
-    from the task on in which its loss stopped being finite, and has no total.
+    from the task on in which its loss stopped being finite, and has no total. `wandb` writes the W&B runs of
+    the population; without it there is none.
     """
 
-    def __init__(self, replica: Replica, replicas: int) -> None:
+    def __init__(self, replica: Replica, replicas: int, wandb: WandbWriter | None = None) -> None:
         self.replica = replica
         self.status = "running"
         self._folder = RunFolder(replica.folder)
@@ -47,7 +48,7 @@ class Recorder:
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self._hash = config_hash(replica.config)
-        self._wandb: WandbRun | None = None
+        self._wandb, self._wandb_run = wandb, WandbRun.of(replica)
 
     @property
     def total_average_online_accuracy(self) -> float | None:
@@ -78,10 +79,12 @@ class Recorder:
         self._seconds_before = recorded.get("wall_seconds", 0.0)
         if recorded.get("diverged_at"):
             self.mark_diverged(recorded["diverged_at"])
-        self._wandb = self._start_wandb(resumed=checkpoint is not None)
-        # A killed process loses what W&B had not written yet; a row that is logged again does no harm.
-        for row in self._folder.tasks.rows:
-            self._wandb.log(row)
+        if self._wandb:
+            self._wandb.start(self._wandb_run, resumed=checkpoint is not None)
+        # A killed process loses what W&B did not have yet; a row that is logged again does no harm.
+        rows = self._folder.tasks.rows
+        for row, score in zip(rows, running_scores(self.replica.config, rows), strict=True):
+            self._log(row, score)
 
     def add_columns(self, columns: Row) -> None:
         """Record what the row of the task in progress will have besides the rest."""
@@ -93,8 +96,7 @@ class Recorder:
         self._folder.tasks.add(row)
         if scored:
             self._scored.append(float(row["online_accuracy"]))
-        if self._wandb:
-            self._wandb.log(row)
+        self._log(row, self.total_average_online_accuracy)
 
     def add_accuracies(self, accuracies: Sequence[float]) -> None:
         """Record the test accuracy on each task so far, after the last of them."""
@@ -134,11 +136,6 @@ class Recorder:
         self._end({})
         self._folder.drop_previous_checkpoint()
 
-    def leave(self) -> None:
-        """Another recorder of this run takes over from its last checkpoint, in this process."""
-        if self._wandb:
-            self._wandb.finish({})
-
     def fail(self, reason: str) -> None:
         """The program stopped with an error."""
         self.status = "failed"
@@ -164,7 +161,11 @@ class Recorder:
         }
         self._folder.write_summary(summary)
         if self._wandb:
-            self._wandb.finish(summary, exit_code=int(self.status == "failed"))
+            self._wandb.end(self._wandb_run, summary)
+
+    def _log(self, row: Row, score: float | None) -> None:
+        if self._wandb:
+            self._wandb.log(self._wandb_run, {**row, "score": score})
 
     def _transfer(self) -> dict[str, float | None]:
         """Backward transfer, of a completed run that tested its past tasks."""
@@ -182,23 +183,3 @@ class Recorder:
 
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
-
-    def _start_wandb(self, resumed: bool) -> WandbRun:
-        replica, settings = self.replica, self.replica.config["wandb"]
-        folder = replica.folder.resolve()
-        # The same run keeps its id when it is started again; two runs never share one.
-        run_id = hashlib.sha256(f"{folder} {self._hash}".encode()).hexdigest()[:16]
-        agent, env = replica.choices.get("agent", "agent"), replica.choices.get("env", "env")
-        return WandbRun(
-            folder=replica.folder,
-            mode=settings["mode"],
-            run_id=run_id,
-            name=settings["name"] or f"{agent}-{env}-seed{replica.config['seed']}",
-            group=settings["group"] or replica.group,
-            job_type=agent,
-            tags=[*dict.fromkeys([*replica.choices.values(), *settings["tags"]])],
-            config=replica.config,
-            project=settings["project"],
-            entity=settings["entity"],
-            resumed=resumed,
-        )

@@ -1,352 +1,205 @@
-"""One Weights & Biases run per replica, hundreds of them open in one process.
+"""Weights & Biases runs, one per replica, made from what the replica has recorded.
 
-W&B is an extra: whatever goes wrong with it is said once per process and training goes on. It is
-imported only where it is used, since the import alone takes half a second.
+Every row is on disk first, so W&B is never in the way of training: another process writes the runs
+(`wandb_writer.py`), live where the mode is online, otherwise when the run has ended or is left at a
+pause. Whatever does not reach the server is made good by `sweep.py upload` (`wandb_upload.py`).
 """
 
-import atexit
 import contextlib
+import hashlib
+import json
 import logging
 import os
-import resource
-import shutil
-import tempfile
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    import wandb
+from continual.config import Replica
+from continual.identity import config_hash
+from continual.tracking import wandb_writer
+from continual.tracking.wandb_environment import environment, ignored
 
 _logger = logging.getLogger(__name__)
 
 _BARE_COLUMNS = frozenset({"task", "task_type", "step"})
-_PERFORMANCE_ENDINGS = ("accuracy", "loss", "transfer", "forgetting")
-_SECTIONS = ("performance", "plasticity", "layers")
-
-# wandb-core holds three open files per run (and one for a while after its end), this process one.
-_FILES_PER_RUN = 4
-_OTHER_FILES = 64
-
-_INIT_TIMEOUT = 30.0  # seconds until a server counts as out of reach
-_FINISH_TIMEOUT = 60.0  # seconds a finished run may go on uploading; the rest stays on disk
+_PERFORMANCE_ENDINGS = ("accuracy", "loss", "transfer", "forgetting", "score")
+_COLUMNS_OF_CHOICES = {
+    "agent": "agent",
+    "network": "network",
+    "env": "env",
+    "env/dataset": "dataset",
+    "optimizer": "optimizer",
+}
 _LONGEST_TAG = 64  # characters; W&B refuses longer ones
+_PATIENCE = 150.0  # seconds that the runs may take to be written at the end
 
 
 def section_key(column: str) -> str:
     """Return the W&B key for a column of `tasks.csv`; the part before its first "/" is a section.
 
+    W&B sorts sections by name: what people look for comes first.
+
     - `task`, `task_type` and `step` tell where in the run a row lies and keep their names;
-    - a column of one layer, `<measure>/<layer>`, becomes `layers/<measure>/<layer>`;
-    - what ends in accuracy, loss, transfer or forgetting, with or without a fraction of the task
+    - a column of one layer, `<measure>/<layer>`, becomes `plasticity_by_layer/<measure>/<layer>`;
+    - what ends in accuracy, loss, transfer, forgetting or score, with or without a fraction of the task
       (`online_accuracy@0.25`), is `performance/...`;
     - every other measure is `plasticity/...`.
     """
     if column in _BARE_COLUMNS:
         return column
     if "/" in column:
-        return f"layers/{column}"
+        return f"plasticity_by_layer/{column}"
     measure = column.partition("@")[0]
     return f"{'performance' if measure.endswith(_PERFORMANCE_ENDINGS) else 'plasticity'}/{column}"
 
 
+@dataclass(frozen=True)
 class WandbRun:
-    """The W&B run of one replica; its files lie in `<folder>/wandb/`.
+    """What a W&B run is called, where its files lie (`<folder>/wandb`), and what it is grouped by.
 
-    Where a server cannot be used (no network, no or a bad key), this run and the later ones of the
-    process are written offline, for `wandb sync` to send. After any other failure the run does
-    nothing more. Both are logged as one warning per process and kind of failure, never raised.
-
-    What W&B has not yet written (offline: up to 15 s) is lost when the process is killed. So a
-    resumed run should log all rows of its `tasks.csv` anew: a row has the task's number as W&B's
-    step, so an online run skips those that the server has, and the parts of an offline run, which
-    share one id, repeat them with the same values.
-
-    A run must be finished before its id is started again in the same process. Runs may be made and
-    finished from several threads, which saves time online, where each waits for the server.
-    `mode="disabled"` does nothing and does not import wandb.
+    `id` is the same whenever the run is written again, and no other run's. `folder` None leaves no files.
     """
 
-    def __init__(
-        self,
-        *,
-        folder: Path,
-        mode: Literal["online", "offline", "disabled"],
-        run_id: str,
-        name: str,
-        group: str,
-        job_type: str,
-        tags: Sequence[str],
-        config: Mapping[str, Any],
-        project: str,
-        entity: str | None,
-        resumed: bool,
-    ) -> None:
-        """Start the run.
+    folder: str | None
+    mode: str
+    id: str | None
+    name: str | None
+    group: str | None
+    job_type: str | None
+    tags: tuple[str, ...]
+    config: Mapping[str, Any]
+    project: str | None
+    entity: str | None
 
-        `run_id` must be the same when the run is `resumed`; `config` holds plain values only.
-        """
-        self._run: wandb.Run | None = None
-        self._offline = False
-        self._folder = folder
-        if mode == "disabled":
-            return
-        self._config = dict(config)
-        self._settings: dict[str, Any] = {
-            "run_id": run_id,
-            "run_name": name,
-            "run_group": group,
-            "run_job_type": job_type,
-            "run_tags": tuple(tag[:_LONGEST_TAG] for tag in tags if tag),
-            "project": project,
-            "entity": entity,
-        }
-        if not _process.take_place():
-            _process.warn_once(
-                "files",
-                "Some replicas have no W&B run: %d open files are allowed, too few for more than "
-                "%d W&B runs at a time; raise the hard limit (ulimit -H -n).",
-                *_file_limit_and_places(),
-            )
-            return
-        try:
-            if mode == "online":
-                self._start_online(resumed)
-            if self._run is None:
-                self._start("offline")
-        except Exception as error:
-            _process.give_place_back()
-            _process.warn_once("start", "A W&B run could not be started (%s); training goes on.", _say(error))
-
-    def log(self, row: Mapping[str, float | int | str | None]) -> None:
-        """Log one row of `tasks.csv`, without its empty cells, at step `row["task"]`."""
-        if self._run is None:
-            return
-        step = row["task"]
-        if not isinstance(step, int):
-            raise TypeError(f"a row's task is a whole number, not {step!r}")
-        values = {section_key(key): value for key, value in row.items() if value not in (None, "")}
-        try:
-            # Without commit=True a row would wait for the next one, and the last be lost by a kill.
-            self._run.log(values, step=step, commit=True)
-        except Exception as error:
-            self._run = None
-            _process.warn_once("log", "Logging to W&B failed (%s); training goes on without it.", _say(error))
-
-    def finish(self, summary: Mapping[str, Any], exit_code: int = 0) -> None:
-        """Write the run's summary, mark it finished (failed for another `exit_code`), close it."""
-        run, self._run = self._run, None
-        if run is None:
-            return
-        try:
-            run.summary.update(dict(summary))
-            if not self._offline and _process.server_lost:
-                return  # when the process ends, wandb gives up on all such runs together
-            run.finish(exit_code)
-            _process.end_run()
-            if self._offline:
-                _check_and_tidy(Path(run.dir).parent)
-        except Exception as error:
-            if not self._offline:
-                _process.server_lost = True
-            _process.warn_once(
-                "finish",
-                "A W&B run could not be finished (%s); what there is of it lies in %s, for `wandb sync`.",
-                _say(error),
-                self._folder / "wandb",
-            )
-
-    def _start_online(self, resumed: bool) -> None:
-        """Start the run at the server, unless that is lost; on failure it counts as lost."""
-        with _process.alone_if_first():
-            if _process.server_lost:
-                return
-            parts_before = set(self._folder.glob("wandb/run-*"))
-            try:
-                self._start("online", resume="allow" if resumed else None)
-            except Exception as error:
-                _process.server_lost = True
-                _process.warn_once(
-                    "online",
-                    "W&B cannot be used online (%s): runs are written offline; "
-                    "`wandb sync %s` sends this one later.",
-                    _say(error),
-                    self._folder / "wandb",
-                )
-                _process.forget_failed_start()
-                for part in set(self._folder.glob("wandb/run-*")) - parts_before:
-                    shutil.rmtree(part, ignore_errors=True)
-
-    def _start(self, mode: Literal["online", "offline"], resume: Literal["allow"] | None = None) -> None:
-        import wandb
-
-        _process.start_service()
-        self._offline = mode == "offline"
-        run = wandb.init(
-            config=self._config,
-            # wandb writes into the settings it is given: each run needs its own.
-            settings=wandb.Settings(
-                **self._settings,
-                mode=mode,
-                resume=resume,
-                reinit="create_new",
-                root_dir=str(self._folder),
-                use_dot_wandb=False,
-                symlink=False,
-                silent=True,
-                quiet=True,
-                console="off",
-                init_timeout=_INIT_TIMEOUT,
-                finish_timeout=0 if self._offline else _FINISH_TIMEOUT,
-                finish_timeout_raises=True,
-                save_code=False,
-                disable_code=True,
-                disable_git=True,
-                disable_job_creation=True,
-                label_disable=True,
-                x_disable_meta=True,
-                x_disable_stats=True,
-                x_disable_machine_info=True,
-                x_save_requirements=False,
-            ),
+    @classmethod
+    def of(cls, replica: Replica) -> "WandbRun":
+        """The W&B run of a replica: the choices are columns of its config, all values are in `settings`."""
+        wandb, choices = replica.config["wandb"], replica.choices
+        folder = replica.folder.resolve()
+        run_id = hashlib.sha256(f"{folder} {config_hash(replica.config)}".encode()).hexdigest()[:16]
+        agent, env = choices.get("agent", "agent"), choices.get("env", "env")
+        tags = dict.fromkeys([*choices.values(), *wandb["tags"]])
+        columns = {name: choices[group] for group, name in _COLUMNS_OF_CHOICES.items() if group in choices}
+        return cls(
+            folder=str(replica.folder.absolute()),
+            mode=wandb["mode"],
+            id=run_id,
+            name=wandb["name"] or f"{agent}-{env}-seed{replica.config['seed']}",
+            group=wandb["group"] or replica.group,
+            job_type=agent,
+            tags=tuple(tag[:_LONGEST_TAG] for tag in tags if tag),
+            config={**columns, "seed": replica.config["seed"], "settings": replica.config},
+            project=wandb["project"],
+            entity=wandb["entity"],
         )
-        run.define_metric("task")
-        for section in _SECTIONS:
-            run.define_metric(f"{section}/*", step_metric="task")
-        self._run = run
-        _process.begin_run()
 
 
-class _Process:
-    """What the runs of this process share."""
+class WandbWriter:
+    """Writes W&B runs in another process; nothing that goes wrong there is raised here.
 
-    def __init__(self) -> None:
-        self.places_taken = 0
-        self.runs_open = 0
-        self.server_lost = False
-        self._service_owner: int | None = None  # the process that started it; a fork has none
-        self._warned: set[str] = set()
-        self._lock = threading.RLock()
-        self._first_start = threading.Lock()
-
-    def warn_once(self, kind: str, message: str, *args: object) -> None:
-        with self._lock:
-            if kind in self._warned:
-                return
-            self._warned.add(kind)
-        _logger.warning(message, *args)
-
-    def take_place(self) -> bool:
-        """Count one more open run, if the limit of open files allows it."""
-        with self._lock:
-            if not allow_open_runs(self.places_taken + 1):
-                return False
-            self.places_taken += 1
-            return True
-
-    def give_place_back(self) -> None:
-        with self._lock:
-            self.places_taken -= 1
-
-    def begin_run(self) -> None:
-        with self._lock:
-            self.runs_open += 1
-
-    def end_run(self) -> None:
-        with self._lock:
-            self.places_taken -= 1
-            self.runs_open -= 1
-
-    @contextlib.contextmanager
-    def alone_if_first(self) -> Iterator[None]:
-        """Hold back other threads' first runs, so that one alone finds out if there is a server."""
-        with self._first_start if self.runs_open == 0 else contextlib.nullcontext():
-            yield
-
-    def forget_failed_start(self) -> None:
-        """Free the id of a run that failed to start; wandb can do so only by ending every run."""
-        import wandb
-
-        if self.runs_open == 0:
-            wandb.teardown()
-            self._service_owner = None
-
-    def start_service(self) -> None:
-        """Start wandb-core, quietly and with its own log in a folder that ends with the process."""
-        import wandb
-
-        # On a full disk, each line of wandb's debug.log would put a traceback on stderr instead.
-        logging.raiseExceptions = False
-        with self._lock:
-            if self._service_owner == os.getpid():
-                return
-            # A parent's wandb-core keeps the ids of a killed child in use: each process has its own.
-            os.environ.pop("WANDB_SERVICE", None)
-            log_folder = tempfile.mkdtemp(prefix="wandb-log-")
-            atexit.register(shutil.rmtree, log_folder, ignore_errors=True)
-            with _environment_defaults(WANDB_CACHE_DIR=log_folder, WANDB_ERROR_REPORTING="false"):
-                wandb.setup(wandb.Settings(silent=True))
-            self._service_owner = os.getpid()
-
-
-_process = _Process()
-
-
-def allow_open_runs(runs: int) -> bool:
-    """Raise this process's soft limit of open files so that this many W&B runs can be open.
-
-    wandb-core inherits the hard limit; past it, it loses whole runs without an error.
-    Returns False where the hard limit is too low for that many.
+    `live` runs are seen as they train, where their mode is online. Otherwise rows are held back until
+    `close`, which is to be called however the training ends: runs that were not ended are then left as
+    interrupted. A failure is one warning per writer and mode, and the training goes on.
     """
-    needed = _OTHER_FILES + _FILES_PER_RUN * runs
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return True
-    limit = needed if hard == resource.RLIM_INFINITY else hard
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    except (OSError, ValueError):
-        return False
-    return limit >= needed
+
+    def __init__(self, live: bool = True) -> None:
+        self.arrived: set[str] = set()  # folders whose runs the server has in full
+        self._live = live
+        self._held: list[str] = []
+        self._process: subprocess.Popen[str] | None = None
+        self._listener: threading.Thread | None = None
+        self._streams: dict[str, bool] = {}
+        self._has_content = False
+
+    def start(self, run: WandbRun, resumed: bool) -> None:
+        """Begin a run; one that is `resumed` joins what the server has of it."""
+        if run.mode == "disabled":
+            return
+        self._streams[str(run.folder)] = self._live and run.mode == "online"
+        resume = "allow" if resumed and run.mode == "online" else None
+        start = {**asdict(run), "resume": resume, "live": self._live}
+        self._send(run, {"start": start})
+
+    def log(self, run: WandbRun, row: Mapping[str, float | int | str | None]) -> None:
+        """Log one row of `tasks.csv`, without its empty cells, at step `row["task"]`."""
+        self._has_content = True
+        values = {section_key(key): value for key, value in row.items() if value not in (None, "")}
+        self._send(run, {"row": values, "step": row["task"]})
+
+    def end(self, run: WandbRun, summary: Mapping[str, Any]) -> None:
+        """The run is over, with this summary.json."""
+        self._has_content = True
+        self._send(run, {"summary": dict(summary), "failed": summary["status"] == "failed"})
+
+    def drop(self) -> None:
+        """Forget what is held back: another writer takes these runs over at once."""
+        self._held = []
+
+    def close(self) -> None:
+        """Wait until the runs are written, or given up."""
+        if self._held and self._has_content:
+            self._write("".join(self._held))
+        self._held = []
+        if not self._process or not self._listener:
+            return
+        with contextlib.suppress(OSError):
+            assert self._process.stdin
+            self._process.stdin.close()
+        self._listener.join(_PATIENCE)
+        if self._listener.is_alive():
+            _warn("W&B takes too long")
+            self._process.kill()
+        self._process.wait()
+
+    def _send(self, run: WandbRun, message: Mapping[str, Any]) -> None:
+        streams = self._streams.get(str(run.folder))
+        if streams is None:
+            return
+        line = json.dumps({"run": run.folder, **message}) + "\n"
+        if streams:
+            self._write(line)
+        else:
+            self._held.append(line)
+
+    def _write(self, text: str) -> None:
+        try:
+            process = self._process or self._started()
+            assert process.stdin
+            process.stdin.write(text)
+            process.stdin.flush()
+        except OSError as error:
+            self._streams.clear()
+            _warn(f"W&B's process has ended ({error.strerror})")
+
+    def _started(self) -> "subprocess.Popen[str]":
+        if names := ignored(os.environ):
+            _logger.info("Not read for W&B: %s; use wandb.* of the config instead.", ", ".join(names))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", wandb_writer.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment(os.environ),
+            start_new_session=True,  # a Ctrl-C asks training to stop, and that writes the rest
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        return self._process
+
+    def _listen(self) -> None:
+        assert self._process
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for message in map(json.loads, lines):
+                if "warning" in message:
+                    _warn(message["warning"])
+                else:
+                    self.arrived.add(message["arrived"])
 
 
-def _file_limit_and_places() -> tuple[int, int]:
-    """Return the limit of open files and the number of runs that fit under it."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return limit, max(0, (limit - _OTHER_FILES) // _FILES_PER_RUN)
-
-
-def _check_and_tidy(run_files: Path) -> None:
-    """Remove the debug logs of a finished offline run; raise if they tell of lost records.
-
-    wandb-core reports a full disk or too many open files nowhere else.
-    """
-    if not any(run_files.glob("*.wandb")):
-        raise OSError(f"{run_files} has no .wandb file")
-    log = run_files / "logs" / "debug-internal.log"
-    if log.exists():
-        with open(log, "a+", errors="replace") as file:
-            file.write("\n")  # on a disk that is full, the log cannot tell of it either: this says so
-            file.seek(0)
-            if '"level":"ERROR"' in file.read():
-                raise OSError(f"records were lost, see {log}")
-    for name in ("logs", "tmp"):
-        shutil.rmtree(run_files / name, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _environment_defaults(**values: str) -> Iterator[None]:
-    """Set environment variables that have no value, for the time of a block."""
-    absent = {key: value for key, value in values.items() if key not in os.environ}
-    os.environ.update(absent)
-    try:
-        yield
-    finally:
-        for key in absent:
-            os.environ.pop(key, None)
-
-
-def _say(error: Exception) -> str:
-    """Return an error's kind and the first line of its text."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".rstrip(": ")
+def _warn(what: str) -> None:
+    _logger.warning("%s; training goes on, and `python scripts/sweep.py upload FOLDER` makes it good.", what)

@@ -1,19 +1,41 @@
 """Real offline runs, read back from the disk, and every way in which W&B may fail."""
 
 import json
-import os
-import signal
+import logging
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from continual.tracking import wandb_run
-from continual.tracking.wandb_run import WandbRun, section_key
+from continual.tracking import wandb_run, wandb_writer
+from continual.tracking.wandb_run import WandbRun, WandbWriter, section_key
 
-ROWS: list[dict[str, float | int | str | None]] = [
+Row = dict[str, float | int | str | None]
+DONE = {"status": "completed", "total_average_online_accuracy": 0.42}
+ROOT = Path(__file__).parents[2]
+OVERRULING = {
+    "WANDB_SWEEP_ID": "xyz",
+    "WANDB_RUN_ID": "abc",
+    "WANDB_RESUME": "must",
+    "WANDB_NAME": "other",
+    "WANDB_RUN_GROUP": "other",
+    "WANDB_JOB_TYPE": "other",
+    "WANDB_TAGS": "other",
+    "WANDB_NOTES": "other",
+    "WANDB_PROJECT": "other",
+    "WANDB_ENTITY": "other",
+    "WANDB_MODE": "disabled",
+    "WANDB_DISABLED": "true",
+    "WANDB_CONSOLE_MULTIPART": "true",
+    "WANDB_X_SYNC_DIR_SUFFIX": "other",
+    "TRAINING_JOB_NAME": "sagemaker",
+    "CURRENT_HOST": "algo-1",
+}
+ROWS: list[Row] = [
     {
         "task": task,
         "task_type": "hard" if task % 2 else "",
@@ -30,28 +52,37 @@ ROWS: list[dict[str, float | int | str | None]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test see the first warning of its process."""
-    monkeypatch.setattr(wandb_run, "_process", wandb_run._Process())
-
-
-def make_run(folder: Path, run_id: str = "run0", **changes: Any) -> WandbRun:
+def description(folder: Path, run_id: str = "run0", **changes: Any) -> WandbRun:
     arguments: dict[str, Any] = {
-        "folder": folder,
+        "folder": str(folder),
         "mode": "offline",
-        "run_id": run_id,
+        "id": run_id,
         "name": f"name of {run_id}",
         "group": "sweep",
         "job_type": "l2_init",
-        "tags": ["mlp", "random_label_digits"],
-        "config": {"seed": 3, "agent": {"l2_weight": 1e-2}, "network": {"hidden_size": [100, 50]}},
+        "tags": ("mlp", "random_label_digits"),
+        "config": {"agent": "l2_init", "seed": 3, "settings": {"network": {"hidden_size": [100, 50]}}},
         "project": "continual",
         "entity": None,
-        "resumed": False,
     }
     folder.mkdir(parents=True, exist_ok=True)
     return WandbRun(**arguments | changes)
+
+
+def write(
+    *runs: WandbRun, rows: Sequence[Row] = ROWS, summary: dict[str, Any] | None = None, resumed: bool = False
+) -> WandbWriter:
+    """Write runs as a population does; without a summary they are left before their end."""
+    writer = WandbWriter()
+    for run in runs:
+        writer.start(run, resumed)
+    for row in rows:
+        for run in runs:
+            writer.log(run, row)
+    for run in runs if summary else ():
+        writer.end(run, summary or {})
+    writer.close()
+    return writer
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
@@ -93,18 +124,6 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == wandb_run.__name__]
 
 
-def python(code: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh process that can import this file as `helpers`."""
-    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
-    return subprocess.run(
-        [sys.executable, "-c", "import test_wandb_run as helpers\n" + code, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 @pytest.mark.parametrize(
     ("column", "key"),
     [
@@ -115,6 +134,7 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
         ("online_loss", "performance/online_loss"),
         ("test_accuracy", "performance/test_accuracy"),
         ("test_accuracy@0.25", "performance/test_accuracy@0.25"),
+        ("score", "performance/score"),
         ("one_step_backward_transfer", "performance/one_step_backward_transfer"),
         ("dead_unit_fraction", "plasticity/dead_unit_fraction"),
         ("dormant_unit_fraction", "plasticity/dormant_unit_fraction"),
@@ -123,32 +143,32 @@ def python(code: str, *arguments: object, **environment: str) -> subprocess.Comp
         ("weight_magnitude", "plasticity/weight_magnitude"),
         ("distance_from_init", "plasticity/distance_from_init"),
         ("gradient_norm@0.5", "plasticity/gradient_norm@0.5"),
-        ("srank/hidden0", "layers/srank/hidden0"),
-        ("gradient_norm/hidden1", "layers/gradient_norm/hidden1"),
+        ("srank/hidden0", "plasticity_by_layer/srank/hidden0"),
+        ("gradient_norm/hidden1", "plasticity_by_layer/gradient_norm/hidden1"),
     ],
 )
 def test_section_key(column: str, key: str) -> None:
     assert section_key(column) == key
 
 
+def test_sections_are_sorted_as_people_look_for_them() -> None:
+    assert list(wandb_writer.SECTIONS) == sorted(wandb_writer.SECTIONS)
+    for column in (*ROWS[0], "score"):
+        key = section_key(column)
+        assert key.partition("/")[0] in wandb_writer.SECTIONS or "/" not in key
+
+
 def test_offline_run_holds_everything_and_prints_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = make_run(tmp_path)
-    for row in ROWS:
-        run.log(row)
-    run.finish({"status": "completed", "total_average_online_accuracy": 0.42})
+    write(description(tmp_path), summary=DONE)
 
     records = read_records(tmp_path)
     assert logged_rows(records) == [expected_row(row) for row in ROWS]
 
     (start,) = of_type(records, "run")
     config = {key: value for key, value in start["config"]["update"].items() if key != "_wandb"}
-    assert config == {
-        "seed": 3,
-        "agent": {"l2_weight": 1e-2},
-        "network": {"hidden_size": [100, 50]},
-    }
+    assert config == {"agent": "l2_init", "seed": 3, "settings": {"network": {"hidden_size": [100, 50]}}}
     assert start["run_id"] == "run0"
     assert start["display_name"] == "name of run0"
     assert start["run_group"] == "sweep"
@@ -157,7 +177,7 @@ def test_offline_run_holds_everything_and_prints_nothing(
     assert start["project"] == "continual"
 
     steps = {metric.get("glob_name"): metric.get("step_metric") for metric in of_type(records, "metric")}
-    assert steps.items() >= {f"{name}/*": "task" for name in wandb_run._SECTIONS}.items()
+    assert steps.items() >= {f"{name}/*": "task" for name in wandb_writer.SECTIONS}.items()
 
     summary: dict[str, Any] = {}
     for record in of_type(records, "summary"):
@@ -173,248 +193,129 @@ def test_offline_run_holds_everything_and_prints_nothing(
     assert caplog.records == []
 
 
-def test_nothing_is_written_outside_the_folder(tmp_path: Path) -> None:
-    home, work, scratch = (tmp_path / name for name in ("home", "work", "scratch"))
-    for folder in (home, work, scratch):
-        folder.mkdir()
-    code = """
-import os, sys, pathlib
-os.chdir(sys.argv[1])
-run = helpers.make_run(pathlib.Path(sys.argv[2]))
-run.log(helpers.ROWS[0])
-run.finish({}, exit_code=1)
-"""
-    done = python(code, work, tmp_path / "run", HOME=str(home), TMPDIR=str(scratch))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert [list(folder.iterdir()) for folder in (home, work, scratch)] == [[], [], []]
+def test_nothing_is_written_outside_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "TMPDIR"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    write(description(tmp_path / "run"), rows=ROWS[:1], summary={"status": "failed"})
+    for folder in ("HOME", "TMPDIR", "work"):
+        assert list((tmp_path / folder).iterdir()) == []
     assert [record["exit_code"] for record in of_type(read_records(tmp_path / "run"), "exit")] == [1]
 
 
-def test_many_runs_open_at_once(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / str(i), f"run{i}", config={"seed": i}) for i in range(40)]
-    for task in range(3):
-        for i, run in enumerate(runs):
-            run.log({"task": task, "online_accuracy": i + task / 10})
-    for i, run in enumerate(runs):
-        run.finish({"total_average_online_accuracy": i})
-
-    for i in range(40):
-        records = read_records(tmp_path / str(i))
-        assert logged_rows(records) == [
-            {"task": task, "performance/online_accuracy": i + task / 10} for task in range(3)
-        ]
-        (start,) = of_type(records, "run")
-        assert (start["run_id"], start["config"]["update"]["seed"]) == (f"run{i}", i)
-
-
-@pytest.mark.parametrize(("hard", "written"), [(1024, 20), (128, 16)])
-def test_a_low_limit_of_open_files_loses_no_run_silently(tmp_path: Path, hard: int, written: int) -> None:
+def test_no_run_is_lost_where_few_files_may_be_open(tmp_path: Path) -> None:
     code = """
-import logging, pathlib, resource, sys
-logging.basicConfig(format="%(message)s")
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[2])))
-runs = [helpers.make_run(pathlib.Path(sys.argv[1]) / str(i), f"run{i}") for i in range(20)]
-for run in runs:
-    run.log(helpers.ROWS[0])
-    run.finish({})
-again = helpers.make_run(pathlib.Path(sys.argv[1]) / "after", "after")
-again.log(helpers.ROWS[0])
-again.finish({})
+import pathlib, resource, sys
+from tests.tracking.test_wandb_run import DONE, description, write
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))
+write(*(description(pathlib.Path(sys.argv[1]) / str(i), f"run{i}") for i in range(48)), summary=DONE)
 """
-    done = python(code, tmp_path, hard)
-    assert done.returncode == 0, done.stderr
-    warning = (
-        f"Some replicas have no W&B run: {hard} open files are allowed, too few for more than "
-        f"{written} W&B runs at a time; raise the hard limit (ulimit -H -n).\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=100
     )
-    assert done.stderr == ("" if written == 20 else warning)
-    for name in [*range(written), "after"]:
-        assert logged_rows(read_records(tmp_path / str(name))) == [expected_row(ROWS[0])]
-    assert not any((tmp_path / str(name) / "wandb").exists() for name in range(written, 20))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for i in (0, 17, 47):
+        records = read_records(tmp_path / str(i))
+        assert logged_rows(records) == [expected_row(row) for row in ROWS]
+        assert of_type(records, "run")[0]["run_id"] == f"run{i}"
+    assert len(list(tmp_path.glob("*/wandb/offline-run-*/*.wandb"))) == 48
 
 
-def test_a_killed_run_goes_on_as_a_second_part_with_every_row(tmp_path: Path) -> None:
-    code = """
-import os, pathlib, signal, sys
-run = helpers.make_run(pathlib.Path(sys.argv[1]))
-for row in helpers.ROWS[:3]:
-    run.log(row)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    folder, scratch = tmp_path / "run", tmp_path / "scratch"
-    scratch.mkdir()  # a killed process leaves its temporary files
-    assert python(code, folder, TMPDIR=str(scratch)).returncode == -signal.SIGKILL
-    run = make_run(folder, resumed=True)
-    for row in ROWS:
-        run.log(row)
-    run.finish({})
+def test_a_run_that_is_written_again_replaces_what_was_written_of_it(tmp_path: Path) -> None:
+    run = description(tmp_path)
+    write(run, rows=ROWS[:3])  # left at a pause
+    (part,) = tmp_path.glob("wandb/offline-run-*")
+    records = read_records(tmp_path)
+    assert len(logged_rows(records)) == 3
+    assert [record["exit_code"] for record in of_type(records, "exit")] == [1]
+    assert len(of_type(records, "preempting")) == 1
 
-    assert len(list(folder.glob("wandb/offline-run-*"))) == 2
-    records = read_records(folder)
-    assert {start["run_id"] for start in of_type(records, "run")} == {"run0"}
-    found = {row["task"]: row for row in logged_rows(records)}
-    assert found == {row["task"]: expected_row(row) for row in ROWS}
+    write(run, summary=DONE, resumed=True)
+    assert logged_rows(read_records(tmp_path)) == [expected_row(row) for row in ROWS]
+    (after,) = tmp_path.glob("wandb/offline-run-*")
+    assert after != part
 
 
-def test_disabled_mode_does_not_import_wandb(tmp_path: Path) -> None:
-    code = """
-import pathlib, sys
-run = helpers.make_run(pathlib.Path(sys.argv[1]), mode="disabled")
-run.log(helpers.ROWS[0])
-run.finish({})
-print("wandb" in sys.modules)
-"""
-    done = python(code, tmp_path)
-    assert (done.stdout, done.stderr) == ("False\n", "")
+def test_what_was_synced_stays(tmp_path: Path) -> None:
+    run = description(tmp_path)
+    write(run, rows=ROWS[:3])
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    file.with_name(file.name + ".synced").touch()
+    write(run, summary=DONE, resumed=True)
+    assert file.exists()
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
+
+
+@pytest.mark.parametrize("mode", ["disabled", "offline"])
+def test_no_process_starts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("started")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    has_rows = mode == "disabled"  # a run that was left before its first row is not worth a W&B run either
+    write(description(tmp_path, mode=mode), rows=ROWS if has_rows else (), summary=DONE if has_rows else None)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failing_start_warns_once_and_never_raises(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    import wandb
-
-    def fail(**_: object) -> None:
-        raise OSError("No space left on device\nand more lines")
-
-    monkeypatch.setattr(wandb, "init", fail)
-    for i in range(3):
-        run = make_run(tmp_path / str(i), f"run{i}")
-        run.log(ROWS[0])
-        run.finish({})
-    assert warnings_of(caplog) == [
-        "A W&B run could not be started (OSError: No space left on device); training goes on."
-    ]
-
-
-@pytest.mark.parametrize("call", ["log", "finish"])
-def test_a_failing_call_warns_once_and_ends_the_run(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    call: str,
-) -> None:
-    runs = [make_run(tmp_path / str(i), f"run{i}") for i in range(2)]
-    calls = []
-
-    def fail(*_: object, **__: object) -> None:
-        calls.append(call)
-        raise RuntimeError("the service is gone")
-
-    opened = [run._run for run in runs]
-    with monkeypatch.context() as patch:
-        for wandb_side in opened:
-            patch.setattr(wandb_side, call, fail)
-        for run in runs:
-            for row in ROWS[:3]:
-                run.log(row)
-            run.finish({})
-            run.finish({})
-    for wandb_side in opened:
-        assert wandb_side is not None
-        wandb_side.finish()
-    assert calls == [call] * 2
-    assert len(warnings_of(caplog)) == 1
-    assert "RuntimeError: the service is gone" in warnings_of(caplog)[0]
-
-
-def test_records_lost_by_a_full_disk_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = make_run(tmp_path)
-    run.log(ROWS[0])
-    (log,) = tmp_path.glob("wandb/*/logs/debug-internal.log")
-    with log.open("a") as file:
-        file.write('{"level":"ERROR","msg":"writer: failed to save record: no space left"}\n')
-    run.finish({})
+def test_a_failure_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [description(tmp_path / str(i), f"run{i}") for i in range(3)]
+    for i in (0, 2):
+        (tmp_path / str(i) / "wandb").touch()  # where a folder should be
+    write(*runs, summary=DONE)
     (warning,) = warnings_of(caplog)
-    assert f"records were lost, see {log}" in warning
-    assert log.exists()
+    assert re.match(r"W&B runs cannot be written \(.*\); training goes on, and `python", warning)
+    assert logged_rows(read_records(tmp_path / "1")) == [expected_row(row) for row in ROWS]
 
 
-def test_without_a_valid_key_online_runs_are_written_offline(
+def test_the_end_of_wandbs_process_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = description(tmp_path, mode="online")
+    writer = WandbWriter()
+    writer.start(run, resumed=False)
+    assert writer._process is not None
+    writer._process.kill()
+    writer._process.wait()
+    for row in ROWS:
+        writer.log(run, row)
+    writer.end(run, DONE)
+    writer.close()
+    assert [w.partition(";")[0] for w in warnings_of(caplog)] == ["W&B's process has ended (Broken pipe)"]
+
+
+def test_without_a_valid_key_an_online_run_is_one_warning(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "too-short")
-    for i in range(2):
-        run = make_run(tmp_path / str(i), f"run{i}", mode="online")
-        run.log(ROWS[0])
-        run.finish({})
-        assert logged_rows(read_records(tmp_path / str(i))) == [expected_row(ROWS[0])]
-        (part,) = (tmp_path / str(i) / "wandb").iterdir()
-        assert part.name.startswith("offline-run-")
+    write(*(description(tmp_path / str(i), f"run{i}", mode="online") for i in range(2)), summary=DONE)
     (warning,) = warnings_of(caplog)
-    assert warning.startswith("W&B cannot be used online (AuthenticationError: ")
-    assert f"`wandb sync {tmp_path / '0' / 'wandb'}`" in warning
+    assert warning.startswith("W&B cannot be reached (AuthenticationError: ")
+    assert warning.endswith("`python scripts/sweep.py upload FOLDER` makes it good.")
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("resumed", [False, True])
-def test_only_a_resumed_online_run_joins_the_one_at_the_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed: bool
-) -> None:
-    import wandb
-
-    started = []
-
-    def start(config: dict[str, Any], settings: wandb.Settings) -> wandb.Run:
-        started.append((settings.mode, settings.resume, settings.run_id))
-        raise wandb.errors.CommError("no server here")
-
-    monkeypatch.setattr(wandb, "init", start)
-    make_run(tmp_path, mode="online", resumed=resumed)
-    assert started == [("online", "allow" if resumed else None, "run0"), ("offline", None, "run0")]
-
-
-def test_a_server_lost_at_the_end_is_waited_for_once(
+def test_an_agents_environment_does_not_overrule_what_a_run_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import wandb
-
-    finished = []
-
-    class Run:
-        def __init__(self, **_: object) -> None:
-            self.summary: dict[str, Any] = {}
-
-        def define_metric(self, *_: object, **__: object) -> None: ...
-
-        def finish(self, exit_code: int) -> None:
-            finished.append(exit_code)
-            raise TimeoutError("Timed out finishing run.")
-
-    monkeypatch.setattr(wandb, "init", Run)
-    runs = [make_run(tmp_path / str(i), f"run{i}", mode="online") for i in range(3)]
-    for run in runs:
-        run.finish({})
-    assert finished == [0]
-    (warning,) = warnings_of(caplog)
-    assert "TimeoutError" in warning
-
-
-def test_a_row_without_a_whole_task_number_is_refused(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    with pytest.raises(TypeError, match="whole number"):
-        run.log({"task": "0"})
-    run.finish({})
-
-
-def test_starting_and_logging_are_cheap(tmp_path: Path) -> None:
-    """A run costs 15 ms to start and a row 0.5 ms; the bounds leave room for a busy machine."""
-    import time
-
-    make_run(tmp_path / "first").finish({})
-    began = time.perf_counter()
-    runs = [make_run(tmp_path / str(i), f"run{i}") for i in range(10)]
-    started = time.perf_counter()
-    for run in runs:
-        for row in ROWS:
-            run.log(row)
-    logged = time.perf_counter()
-    for run in runs:
-        run.finish({})
-    finished = time.perf_counter()
-    assert (started - began) / 10 < 0.1
-    assert (logged - started) / 50 < 0.01
-    assert (finished - logged) / 10 < 0.1
+    for name, value in OVERRULING.items():
+        monkeypatch.setenv(name, value)
+    runs = [description(tmp_path / str(i), f"run{i}") for i in range(2)]
+    with caplog.at_level(logging.INFO, logger=wandb_run.__name__):
+        write(*runs, summary=DONE)
+    (said,) = warnings_of(caplog)
+    assert said.startswith("Not read for W&B: WANDB_CONSOLE_MULTIPART, WANDB_DISABLED, ")
+    for i, run in enumerate(runs):
+        (start,) = of_type(read_records(tmp_path / str(i)), "run")
+        assert start["run_id"] == run.id
+        assert start["display_name"] == run.name
+        assert (start["run_group"], start["job_type"], start["tags"]) == (
+            run.group,
+            run.job_type,
+            [*run.tags],
+        )
+        assert (start["project"], start.get("entity"), start.get("notes")) == (run.project, None, None)
+        assert not start.get("sweep_id")
+    assert not (tmp_path / "elsewhere").exists()

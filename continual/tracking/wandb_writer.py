@@ -1,0 +1,231 @@
+"""The process that writes W&B runs: `python wandb_writer.py`, fed with messages by `wandb_run.WandbWriter`.
+
+W&B has a process of its own so that nothing of it is in the way of training: neither its threads and
+its seconds of start nor what it keeps for a whole process (settings, environment variables, the last run).
+
+Each line of standard input is a message in JSON. The first of a run is `{"run": ..., "start": {...}}`; then
+comes one `{"run": ..., "row": {...}, "step": ...}` per task, and at last a `{"run": ..., "summary": {...},
+"failed": ...}`. A run without its last message when the input ends was interrupted. Each line of standard
+output is a message in JSON too: `{"warning": ...}` or `{"arrived": ...}`, a run that the server has in full.
+
+This file imports nothing of `continual`: it starts in 0.1 s, and torch does not come with it.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import wandb
+
+SECTIONS = ("performance", "plasticity", "plasticity_by_layer")
+
+_INIT_TIMEOUT = 30.0  # seconds until a server counts as out of reach
+_FINISH_TIMEOUT = 60.0  # seconds that a finished run may take to reach the server
+_AT_A_TIME = 4  # runs that are started at a time, or, where their rows are all there, written
+
+_BYTES_AROUND = 6  # at least, around a key and a value in an offline run's file
+
+Message = dict[str, Any]
+
+
+class RunWriter(threading.Thread):
+    """Writes one run, as its messages come."""
+
+    def __init__(self, start: Message, shared: "Shared") -> None:
+        super().__init__()
+        self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._start, self._shared = start, shared
+
+    def run(self) -> None:
+        """Write the run; a failure becomes a warning."""
+        live = self._start["live"]
+        try:
+            with self._shared.slots:
+                if self._shared.server_lost and self._start["mode"] == "online":
+                    return
+                run = _open(self._start)
+                if not live:
+                    self._write(run)
+            if live:
+                self._write(run)
+        except Exception as error:  # whatever it is, the run can be written later
+            self._shared.failed(self._start, error)
+
+    def _write(self, run: "wandb.Run") -> None:
+        start, rows, size, last = self._start, 0, 0, Message()
+        while message := self.messages.get():
+            if "row" in message:
+                run.log(message["row"], step=message["step"], commit=True)
+                rows += 1
+                size += sum(
+                    len(key) + len(str(value)) + _BYTES_AROUND for key, value in message["row"].items()
+                )
+            else:
+                last = message
+        if last:
+            run.summary.update(last["summary"])
+        else:
+            run.mark_preempting()
+        run.finish(exit_code=0 if last and not last["failed"] else 1)
+        if start["folder"] is None:  # the run that a sweep's agent asked for is nowhere but at the server
+            return
+        parts = Path(start["folder"]) / "wandb"
+        if start["mode"] == "offline":
+            _check_written(Path(run.dir).parent, size)
+            for name in ("logs", "tmp"):
+                shutil.rmtree(Path(run.dir).parent / name, ignore_errors=True)
+            _remove_parts(parts, start["id"], "offline-run-*", keep=Path(run.dir).parent)
+        else:
+            status = last["summary"].get("status") if last else None
+            uploaded = {key: start[key] for key in ("id", "project", "entity")} | {
+                "rows": rows,
+                "status": status,
+            }
+            (parts / "uploaded.json").write_text(json.dumps(uploaded) + "\n")
+            _remove_parts(parts, start["id"], "run-*")
+            self._shared.say(arrived=start["folder"])
+
+
+class Shared:
+    """What the runs of this process share: slots, whether the server is lost, and the way to say it."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self.slots = threading.BoundedSemaphore(_AT_A_TIME)
+        self.server_lost = False
+        self._out, self._lock, self._warned = out, threading.Lock(), set[str]()
+
+    @property
+    def all_well(self) -> bool:
+        """Whether nothing has failed."""
+        return not self._warned
+
+    def say(self, **message: str) -> None:
+        """Print a message, if anyone still listens."""
+        with self._lock, contextlib.suppress(OSError):
+            print(json.dumps(message), file=self._out, flush=True)
+
+    def failed(self, start: Message, error: Exception) -> None:
+        """Say what became of a run: once for all runs of a mode, the others have the same trouble."""
+        mode = start["mode"]
+        self.server_lost |= mode == "online"
+        with self._lock:
+            if mode in self._warned:
+                return
+            self._warned.add(mode)
+        what = "W&B cannot be reached" if mode == "online" else "W&B runs cannot be written"
+        self.say(warning=f"{what} ({_in_words(error)})")
+
+
+def _open(start: Message) -> "wandb.Run":
+    """Start a run, with all that wandb would otherwise take from its surroundings left out."""
+    import wandb
+
+    run = wandb.init(
+        config=start["config"],
+        settings=wandb.Settings(
+            run_id=start["id"],
+            run_name=start["name"],
+            run_group=start["group"],
+            run_job_type=start["job_type"],
+            run_tags=tuple(start["tags"]),
+            project=start["project"],
+            entity=start["entity"],
+            root_dir=start["folder"] or tempfile.gettempdir(),
+            mode=start["mode"],
+            resume=start["resume"],
+            reinit="create_new",
+            use_dot_wandb=False,
+            symlink=False,
+            silent=True,
+            quiet=True,
+            console="off",
+            init_timeout=_INIT_TIMEOUT,
+            finish_timeout=_FINISH_TIMEOUT,
+            finish_timeout_raises=True,
+            save_code=False,
+            disable_code=True,
+            disable_git=True,
+            disable_job_creation=True,
+            label_disable=True,
+            sagemaker_disable=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+        ),
+    )
+    run.define_metric("task")
+    for section in SECTIONS:
+        run.define_metric(f"{section}/*", step_metric="task")
+    return run
+
+
+def _check_written(part: Path, size: int) -> None:
+    """OSError if an offline run lacks records, or its disk is full: wandb itself says nothing of that."""
+    for _ in range(20):  # the file may be closed a moment after its run
+        if sum(file.stat().st_size for file in part.glob("*.wandb")) > size:
+            break
+        time.sleep(0.05)
+    else:
+        raise OSError(f"records are missing in {part}")
+    if os.statvfs(part).f_bavail == 0:
+        raise OSError(f"no space left for {part}")
+
+
+def _remove_parts(parts: Path, run_id: str, pattern: str, keep: Path | None = None) -> None:
+    """Remove what was written of this run before; an offline part that was synced stays what it is."""
+    for part in parts.glob(f"{pattern}-{run_id}*"):
+        if part != keep and not any(part.glob("*.synced")):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _in_words(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}".rstrip(": ")
+
+
+def _messages(lines: Iterator[str]) -> Iterator[Mapping[str, Any]]:
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a killed process may have left half a line
+            yield json.loads(line)
+
+
+def main() -> None:
+    """Write the runs that standard input tells of."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what W&B prints is no message
+    shared = Shared(out)
+    writers: dict[str, RunWriter] = {}
+    with tempfile.TemporaryDirectory(prefix="wandb-", ignore_cleanup_errors=True) as scratch:
+        os.environ["TMPDIR"] = tempfile.tempdir = scratch
+        os.environ.setdefault("WANDB_CACHE_DIR", scratch)
+        for message in _messages(sys.stdin):
+            if "start" in message:
+                writers[message["run"]] = RunWriter(message["start"], shared)
+                writers[message["run"]].start()
+            else:
+                writers[message["run"]].messages.put(dict(message))
+                if "summary" in message:
+                    writers[message["run"]].messages.put(None)
+        for writer in writers.values():
+            writer.messages.put(None)
+        for writer in writers.values():
+            writer.join()
+        if shared.all_well and writers:
+            import wandb
+
+            wandb.teardown()
+    os._exit(0)  # wandb would wait once more, for runs that cannot reach the server
+
+
+if __name__ == "__main__":
+    main()
