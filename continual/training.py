@@ -72,10 +72,7 @@ def _train(
     pause = Pause(population, recorders, config["engine"]["checkpoint_minutes"], report, should_stop)
     try:
         _run_tasks(population, recorders, MetricsConfig(**config["metrics"]), pause)
-    except Interrupted:
-        raise
-    except torch.OutOfMemoryError:
-        wandb.drop()  # the halves write their runs
+    except (Interrupted, torch.OutOfMemoryError):
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else traceback.format_exc()

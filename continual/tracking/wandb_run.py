@@ -134,10 +134,6 @@ class WandbWriter:
         self._has_content = True
         self._send(run, {"summary": dict(summary), "failed": summary["status"] == "failed"})
 
-    def drop(self) -> None:
-        """Forget what is held back: another writer takes these runs over at once."""
-        self._held = []
-
     def close(self) -> None:
         """Wait until the runs are written, or given up."""
         if self._held and self._has_content:
