@@ -120,8 +120,8 @@ class Learner:
             },
         }
 
-    def end_task(self, state: Tree, numbers: Numbers, x_NCHW: Tensor, y_N: Tensor) -> Tree:
-        """The agent's state after a task with these training images."""
+    def end_task(self, state: Tree, numbers: Numbers, x_NCHW: Tensor, y_N: Tensor, key: Tensor) -> Tree:
+        """The agent's state after a task with these training images; `key` is the replica's for this task."""
         agent, _ = self._bound(numbers)
         weights = self._weights(state["params"])
         norms = {name: param for name, param in state["params"].items() if name not in weights}
@@ -134,12 +134,13 @@ class Learner:
             # Gradients of single examples are as large as the parameters each: a few at a time.
             each = vmap(grad(loss), (None, 0, 0))
             total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            starts = range(0, min(count, len(x_NCHW)), _GRADIENTS_AT_A_TIME)
-            for start in starts:
-                few = slice(start, min(start + _GRADIENTS_AT_A_TIME, count))
+            # The first ones would not do: a task's images may lie class by class.
+            places = random.subset(random.stream(key, "squared gradients"), count, len(x_NCHW))
+            for start in range(0, len(places), _GRADIENTS_AT_A_TIME):
+                few = places[start : start + _GRADIENTS_AT_A_TIME]
                 for name, grads in each(weights, x_NCHW[few], y_N[few]).items():
                     total[name] = total[name] + (grads**2).sum(0)
-            return {name: sums / len(x_NCHW[:count]) for name, sums in total.items()}
+            return {name: sums / len(places) for name, sums in total.items()}
 
         return agent.end_task(weights, state["agent"], squared_gradients)
 

@@ -3,15 +3,17 @@
 Each function reads from the device once for all replicas.
 """
 
+from collections.abc import Collection
+
 from torch import Tensor
 
-from continual import metrics
+from continual import metrics, random
 from continual.config import MetricsConfig
 from continual.population import Population
 from continual.tracking.run_folder import Row
 from continual.tree import Tree
 
-# Features and gradients are measured on up to this many examples (the paper's measure).
+# Features and gradients are measured on this many examples (the paper's measure), all if there are no more.
 _MEASURED_EXAMPLES = 1000
 
 
@@ -28,7 +30,7 @@ def after_task(population: Population, wanted: MetricsConfig) -> list[Row]:
     """The row of the task that has just ended, by replica."""
     environment, task = population.environment, population.task
     accuracy, loss = population.online_accuracy(), population.online_loss()
-    measures = {name: values.tolist() for name, values in at_task_end(population).items()}
+    measures = {name: values.tolist() for name, values in at_task_end(population, wanted.extra).items()}
     if wanted.gradients:
         measures |= {name: values.tolist() for name, values in gradients(population).items()}
     return [
@@ -50,15 +52,23 @@ def on_past_tasks(population: Population) -> list[list[float]]:
     return [[of_task[r] for of_task in by_task] for r in range(population.size)]
 
 
-def at_task_end(population: Population) -> dict[str, Tensor]:
-    """Test accuracy on the current task and the measures of plasticity, each [R], on the CPU."""
+def at_task_end(population: Population, extra: Collection[str] = ()) -> dict[str, Tensor]:
+    """Test accuracy on the current task and the measures of plasticity, each [R], on the CPU.
+
+    extra: those of metrics.EXTRA_MEASURES that are wanted too.
+    """
     forward = population.learner.forward
 
-    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
+    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor, key: Tensor) -> Tree:
         logits, features = forward(params, x)
-        seen = {name: h[:_MEASURED_EXAMPLES] for name, h in features.items()}
+        if len(x) > _MEASURED_EXAMPLES:
+            places = random.subset(key, _MEASURED_EXAMPLES, len(x))
+            features = {name: h[places] for name, h in features.items()}
         weights = {name: params[name] for name in initial}
-        return {"test_accuracy": metrics.accuracy(logits, y), **metrics.plasticity(seen, weights, initial)}
+        return {
+            "test_accuracy": metrics.accuracy(logits, y),
+            **metrics.plasticity(features, weights, initial, extra),
+        }
 
     return population.on_test_images(population.task, measures)
 
@@ -67,17 +77,17 @@ def test_accuracy(population: Population, task: int) -> Tensor:
     """The accuracy on the test images of any task, current, past or to come: [R], on the CPU."""
     forward = population.learner.forward
 
-    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
+    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor, key: Tensor) -> Tree:
         return {"test_accuracy": metrics.accuracy(forward(params, x)[0], y)}
 
     return population.on_test_images(task, measures)["test_accuracy"]
 
 
 def gradients(population: Population) -> dict[str, Tensor]:
-    """Measures of the loss's gradient on the first training images of the current task, each [R]."""
+    """Measures of the loss's gradient on training images of the current task, each [R], on the CPU."""
     gradient = population.learner.gradient
 
-    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor) -> Tree:
+    def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor, key: Tensor) -> Tree:
         return metrics.gradients(gradient(params, x, y))
 
     return population.on_training_images(_MEASURED_EXAMPLES, measures)

@@ -5,7 +5,7 @@ that `torch.vmap` runs them over a population. Sums are made in float64: a measu
 float32, is then the same in any order of summation, so whatever replicas a replica is packed with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from continual.eigenvalues import eigenvalues
 FEATURE_MEASURES = ("dead_unit_fraction", "dormant_unit_fraction", "srank", "effective_rank")
 WEIGHT_MEASURES = ("weight_magnitude", "distance_from_init")
 TASK_MEASURES = FEATURE_MEASURES + WEIGHT_MEASURES
+EXTRA_MEASURES = ("approximate_rank", "rarely_active_unit_fraction")
 
 
 def singular_values(features: Tensor) -> Tensor:
@@ -69,6 +70,16 @@ def effective_rank(singular_values: Tensor) -> Tensor:
     return torch.where(total == 0, 0.0, rank)
 
 
+def approximate_rank(singular_values: Tensor, share: float = 0.99) -> Tensor:
+    """Smallest k for which the squares of the k largest singular values make up `share` of the sum of all.
+
+    singular_values: [N], largest first. 0-d result. A zero matrix has rank 0. NaN if a value is
+    not finite. (Dohare et al. 2024, "Loss of plasticity in deep continual learning", Online Permuted
+    MNIST. `srank` is the same of the values themselves.)
+    """
+    return srank(singular_values**2, 1 - share)
+
+
 def dead_unit_fraction(features: Tensor) -> Tensor:
     """Fraction of a layer's units that output 0 at every example and every position.
 
@@ -88,6 +99,17 @@ def dormant_unit_fraction(features: Tensor, threshold: float = 0.025) -> Tensor:
     """
     activation_U = _activation(features)
     return _fraction(activation_U <= threshold * activation_U.mean(), activation_U)
+
+
+def rarely_active_unit_fraction(features: Tensor, least: float = 0.01) -> Tensor:
+    """Fraction of a layer's units that are not 0 at less than `least` of all examples and positions.
+
+    features: [B, U] or [B, C, H, W], where a unit is a channel. 0-d float64 result in [0, 1]; NaN if
+    a feature is NaN or infinite. (What Dohare et al. 2024, "Loss of plasticity in deep continual
+    learning", call dormant units of a ResNet, class-incremental CIFAR-100.)
+    """
+    is_active_UN = (_over_positions(features) != 0).movedim(1, 0).flatten(1)
+    return _fraction(is_active_UN.double().mean(1) < least, _activation(features))
 
 
 def weight_magnitude(weights: Mapping[str, Tensor]) -> Tensor:
@@ -111,16 +133,19 @@ def accuracy(logits_BK: Tensor, y_B: Tensor) -> Tensor:
 
 
 def plasticity(
-    features: Mapping[str, Tensor], weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]
+    features: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    initial: Mapping[str, Tensor],
+    extra: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """All measures of one network: 0-d float32 tensors.
+    """The measures of one network: 0-d float32 tensors.
 
     features: name of a hidden layer -> [B, U] or [B, C, H, W].
     weights, initial: parameter name -> tensor, for the parameters that count: weights and biases.
 
     The keys are TASK_MEASURES in that order, where those of features are means over layers (NaN if
     there is none), then `<measure>/<layer>` for each. A weight's layer is the module that owns it:
-    "hidden0" for "hidden0.weight".
+    "hidden0" for "hidden0.weight". Those of EXTRA_MEASURES that are in `extra` follow likewise.
     """
     spectra = {layer: singular_values(h) for layer, h in features.items()}
     modules = _by_module(weights)
@@ -132,11 +157,19 @@ def plasticity(
         "weight_magnitude": {name: weight_magnitude(own) for name, own in modules.items()},
         "distance_from_init": {name: distance_from_init(own, initial) for name, own in modules.items()},
     }
+    if "approximate_rank" in extra:
+        per_layer["approximate_rank"] = {layer: approximate_rank(v) for layer, v in spectra.items()}
+    if "rarely_active_unit_fraction" in extra:
+        per_layer["rarely_active_unit_fraction"] = {
+            layer: rarely_active_unit_fraction(h) for layer, h in features.items()
+        }
     measures = {name: _mean_over(per_layer[name]) for name in FEATURE_MEASURES}
     measures["weight_magnitude"] = weight_magnitude(weights)
     measures["distance_from_init"] = distance_from_init(weights, initial)
-    for name in TASK_MEASURES:
-        measures |= {f"{name}/{layer}": value for layer, value in per_layer[name].items()}
+    for name, by_layer in per_layer.items():
+        if name in EXTRA_MEASURES:
+            measures[name] = _mean_over(by_layer)
+        measures |= {f"{name}/{layer}": value for layer, value in by_layer.items()}
     return {name: value.float() for name, value in measures.items()}
 
 
@@ -155,6 +188,48 @@ def gradients(grads: Mapping[str, Tensor]) -> dict[str, Tensor]:
     overall = {"gradient_norm": norms.pop("gradient_norm")}
     overall["zero_gradient_fraction"] = zeros.pop("zero_gradient_fraction")
     return {**overall, **norms, **zeros}
+
+
+def sample_plasticity(loss_before_B: Tensor, loss_after_B: Tensor) -> Tensor:
+    """Mean of max(1 - after / max(before, 1e-8), 0): how much of its loss an update removed.
+
+    The losses [B] of the same examples with the weights before and after the update on them. 0-d float64
+    result in [0, 1]; NaN if a loss is NaN. (Elsayed & Mahmood 2024, "Addressing Loss of Plasticity and
+    Catastrophic Forgetting in Continual Learning", which has one example a batch.)
+    """
+    before_B, after_B = loss_before_B.double(), loss_after_B.double()
+    return (1 - after_B / before_B.clamp(min=1e-8)).clamp(min=0).mean()
+
+
+def loss_of_plasticity(plasticity_T: ArrayLike, first_task: int = 0, tasks: int = 2) -> float:
+    """Mean plasticity over the `tasks` tasks from `first_task` on, less that over the last as many.
+
+    plasticity_T: the mean sample plasticity of each task, in their order. Positive where it fell. NaN if
+    there are fewer than 2 `tasks` from `first_task` on, or if a value that is read is NaN. (Elsayed &
+    Mahmood 2024, whose windows are 2 tasks long and begin after half of the steps.)
+    """
+    return _fall(plasticity_T, first_task, tasks)
+
+
+def forgetting(accuracy_T: ArrayLike, first_task: int = 0, tasks: int = 2) -> float:
+    """The same of the online accuracy: what is no longer known of tasks that resemble one another.
+
+    Takes and returns what `loss_of_plasticity` does. (Elsayed & Mahmood 2024.)
+    """
+    return _fall(accuracy_T, first_task, tasks)
+
+
+def steps_to(level: float, steps_P: ArrayLike, accuracy_P: ArrayLike) -> float:
+    """The first of these steps at which the accuracy is at least `level`; NaN if it never is.
+
+    steps_P, accuracy_P: P points of a curve, in the order of their steps. (The time that Ash & Adams 2020,
+    "On Warm-Starting Neural Network Training", compare at an accuracy of 0.99.)
+    """
+    steps, accuracy = np.asarray(steps_P, dtype=np.float64), np.asarray(accuracy_P, dtype=np.float64)
+    if steps.shape != accuracy.shape:
+        raise ValueError(f"{steps.size} steps for {accuracy.size} accuracies")
+    reached = np.flatnonzero(accuracy >= level)
+    return float(steps[reached[0]]) if reached.size else float("nan")
 
 
 def backward_transfer(accuracy_KM: ArrayLike) -> float:
@@ -215,6 +290,13 @@ def _square(accuracy_KM: ArrayLike) -> np.ndarray:
     if accuracy.ndim != 2 or accuracy.shape[0] != accuracy.shape[1]:
         raise ValueError(f"a matrix [tasks, tasks] is needed, not shape {accuracy.shape}")
     return accuracy
+
+
+def _fall(values_T: ArrayLike, first: int, length: int) -> float:
+    values = np.asarray(values_T, dtype=np.float64)[first:]
+    if len(values) < 2 * length:
+        return float("nan")
+    return float(values[:length].mean() - values[-length:].mean())
 
 
 def _mean_or_nan(differences: np.ndarray) -> float:

@@ -22,7 +22,7 @@ from continual.tree import Tree, leaves, transform
 
 _Leaves: TypeAlias = dict[tuple[str, ...], Tensor]
 # (params, initial weights, images, labels) of one replica to numbers of it, by name.
-Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor], Tree]
+Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor, Tensor], Tree]
 
 # What is done once a task goes through the replicas in groups whose largest temporary takes so many bytes.
 # On a CPU that keeps them in the cache: 8 replicas were measured 1.6 times as fast with 8 MB as with 64.
@@ -145,35 +145,36 @@ class Population:
         task = self._current_task()
         used = self.environment.task_size(self.task)
 
-        def end(state: Tree, numbers: Tree, task: Task) -> Tree:
+        def end(state: Tree, numbers: Tree, key: Tensor, task: Task) -> Tree:
             rows, labels = task["rows"][:used], task["labels"][:used]
             x = self._images(self.environment.dataset.x_train, rows, task.get("permutation"))
-            return self.learner.end_task(state, numbers, x, labels)
+            return self.learner.end_task(state, numbers, x, labels, random.fold(key, self.task))
 
         with torch.no_grad():
-            after = vmap(end, chunk_size=self._together_on(used))(self.state, self._numbers, task)
+            after = vmap(end, chunk_size=self._together_on(used))(self.state, self._numbers, self._keys, task)
         for path, leaf in leaves(self.state["agent"]):
             leaf.copy_(dict(leaves(after))[path])
 
     def on_test_images(self, task: int, measures: Measures) -> dict[str, Tensor]:
-        """`measures(params, initial, x, y)` of each replica on any task's test images: [R], on the CPU."""
+        """`measures(params, initial, x, y, key)` of each replica on any task's test images: [R], on the CPU.
+
+        The images may lie class by class; the key, of the replica and the task, is for taking some of them.
+        """
         tensors = self._current_task() if task == self.task else self._draw_task(task)
         if "test_rows" in tensors:
             pixels, rows = self.environment.dataset.x_test, tensors["test_rows"]
             labels = tensors["test_labels"]
         else:
             pixels, rows, labels = self.environment.dataset.x_train, tensors["rows"], tensors["labels"]
-        return self._on_images(pixels, rows, labels, tensors, self.environment.test_size(task), measures)
+        used = self.environment.test_size(task)
+        return self._on_images(task, pixels, rows, labels, tensors.get("permutation"), used, used, measures)
 
     def on_training_images(self, at_most: int, measures: Measures) -> dict[str, Tensor]:
-        """`measures(params, initial, x, y)` of each replica on so many of the current task's training images.
-
-        Each [R], on the CPU.
-        """
+        """The same on so many of the current task's training images, taken at random if it has more."""
         task = self._current_task()
-        used = min(at_most, self.environment.task_size(self.task))
-        pixels = self.environment.dataset.x_train
-        return self._on_images(pixels, task["rows"], task["labels"], task, used, measures)
+        pixels, used = self.environment.dataset.x_train, self.environment.task_size(self.task)
+        rows, labels, permutation = task["rows"], task["labels"], task.get("permutation")
+        return self._on_images(self.task, pixels, rows, labels, permutation, used, at_most, measures)
 
     def replica_state(self, replica: int) -> dict[str, Tensor]:
         """A copy of one replica's state on the CPU: tensors by their path joined with "/"."""
@@ -185,20 +186,32 @@ class Population:
             leaf[replica].copy_(state["/".join(path)])
 
     def _on_images(
-        self, pixels: Tensor, rows: Tensor, labels: Tensor, task: Task, used: int, measures: Measures
+        self,
+        number: int,
+        pixels: Tensor,
+        rows: Tensor,
+        labels: Tensor,
+        permutation: Tensor | None,
+        used: int,
+        at_most: int,
+        measures: Measures,
     ) -> dict[str, Tensor]:
-        permutation = task.get("permutation")
+        """Measures on at most so many of the first `used` rows, which are those of this task."""
 
         def one(
-            params: Tree, initial: Tree, rows: Tensor, labels: Tensor, permutation: Tensor | None
+            params: Tree, initial: Tree, key: Tensor, rows: Tensor, labels: Tensor, permutation: Tensor | None
         ) -> Tree:
-            x = self._images(pixels, rows[:used], permutation)
-            return measures(params, initial, x, labels[:used])
+            key = random.fold(random.stream(key, "measured images"), number)
+            rows, labels = rows[:used], labels[:used]
+            if at_most < used:
+                places = random.subset(key, at_most, used)
+                rows, labels = rows[places], labels[places]
+            return measures(params, initial, self._images(pixels, rows, permutation), labels, key)
 
-        in_dims = (0, 0, 0, 0, None if permutation is None else 0)
+        in_dims = (0, 0, 0, 0, 0, None if permutation is None else 0)
         with torch.no_grad():
-            found = vmap(one, in_dims, chunk_size=self._together_on(used))(
-                self.state["params"], self.state["initial"], rows, labels, permutation
+            found = vmap(one, in_dims, chunk_size=self._together_on(min(used, at_most)))(
+                self.state["params"], self.state["initial"], self._keys, rows, labels, permutation
             )
         return {name: values.cpu() for name, values in found.items()}
 

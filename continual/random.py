@@ -71,6 +71,14 @@ def permutation(key: Tensor, count: int) -> Tensor:
     return torch.argsort(bits(key, count), stable=True)
 
 
+def subset(key: Tensor, count: int, size: int) -> Tensor:
+    """`count` of 0 .. size-1, none of them twice, in random order; all, in their own order, if there are no
+    more. int64 [min(count, size)]."""
+    if count >= size:
+        return torch.arange(size, device=key.device)
+    return permutation(key, size)[:count]
+
+
 def _hash(counter: Tensor, first: Tensor, second: Tensor) -> Tensor:
     x = counter ^ first
     x = (x ^ _shift_right(x, 17)) * _ROUND_1

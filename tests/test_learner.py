@@ -141,25 +141,34 @@ def test_batch_norm_is_refused(norm):
 
 
 def test_a_network_trains_on_each_image_by_itself_for_squared_gradients(learner, batch):
-    """What end_task offers: the mean of the squares, not the square of the mean."""
-    seen = {}
+    """What end_task offers: the mean of the squares, not the square of the mean, over a random subset."""
+    seen, of_all = {}, {}
 
     @dataclass(frozen=True)
     class Asking(Agent):
         def end_task(self, weights, state, squared_gradients):
             seen.update(squared_gradients(4))
+            of_all.update(squared_gradients(1000))
             return state
 
     learner = Learner.of(learner.network, Asking(), SGD())
     state = learner.init(KEY, NUMBERS)
-    learner.end_task(state, NUMBERS, *batch)
-    expected = 0
-    for x, y in zip(*(part[:4] for part in batch), strict=True):
-        weight = state["params"]["hidden1.weight"].clone().requires_grad_()
-        logits, _ = learner.forward({**state["params"], "hidden1.weight": weight}, x[None])
-        F.cross_entropy(logits, y[None]).backward()
-        expected = expected + weight.grad**2 / 4
-    torch.testing.assert_close(seen["hidden1.weight"], expected)
+    learner.end_task(state, NUMBERS, *batch, KEY)
+
+    def squares(places):
+        total = 0
+        for x, y in zip(*(part[places] for part in batch), strict=True):
+            weight = state["params"]["hidden1.weight"].clone().requires_grad_()
+            logits, _ = learner.forward({**state["params"], "hidden1.weight": weight}, x[None])
+            F.cross_entropy(logits, y[None]).backward()
+            total = total + weight.grad**2 / len(places)
+        return total
+
+    size = len(batch[0])
+    places = random.permutation(random.stream(KEY, "squared gradients"), size)[:4]
+    assert places.tolist() != [0, 1, 2, 3]
+    torch.testing.assert_close(seen["hidden1.weight"], squares(places))
+    torch.testing.assert_close(of_all["hidden1.weight"], squares(torch.arange(size)))
     assert set(seen) == set(learner.anatomy.weights)
 
 

@@ -6,17 +6,24 @@ import torch
 from torch import Tensor
 
 from continual.metrics import (
+    EXTRA_MEASURES,
     FEATURE_MEASURES,
     TASK_MEASURES,
+    approximate_rank,
     backward_transfer,
     dead_unit_fraction,
     distance_from_init,
     dormant_unit_fraction,
     effective_rank,
+    forgetting,
+    loss_of_plasticity,
     one_step_backward_transfer,
     plasticity,
+    rarely_active_unit_fraction,
+    sample_plasticity,
     singular_values,
     srank,
+    steps_to,
     weight_magnitude,
 )
 
@@ -308,3 +315,79 @@ def test_backward_transfer_without_a_past_task_or_a_matrix(measure) -> None:
     assert math.isnan(measure([[0.5, math.nan], [math.nan, 0.5]]))
     with pytest.raises(ValueError, match=r"not shape \(2, 3\)"):
         measure(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("values", "rank"),
+    [
+        ([10.0, 1.0, 0.1], 1),  # squares 100, 1, .01: the first has 99.0 %
+        ([9.0, 1.0, 0.1], 2),  # 81 of 82.01 is 98.8 %
+        ([1.0, 1.0, 1.0, 1.0], 4),
+        ([3.0, 0.0, 0.0], 1),
+        ([0.0, 0.0], 0),
+    ],
+)
+def test_the_approximate_rank_adds_squares(values: list[float], rank: int) -> None:
+    assert float(approximate_rank(torch.tensor(values, dtype=torch.float64))) == rank
+
+
+def test_the_approximate_rank_of_what_is_not_finite_is_not_a_number() -> None:
+    assert approximate_rank(torch.tensor([math.nan, math.nan])).isnan()
+
+
+def test_a_unit_is_rarely_active_below_one_percent_of_all_positions() -> None:
+    features = torch.zeros(50, 4, 2, 2)  # 200 positions for each of 4 channels
+    features[0, 1, 0, 0] = 5.0  # 1 of them: .5 %
+    features[:2, 2, 1, 1] = -1.0  # 2 of them: 1 %, which is not below
+    features[:, 3] = 1e-30
+    assert float(rarely_active_unit_fraction(features)) == 0.5
+    assert float(rarely_active_unit_fraction(features[:, [1, 3], 0, 0])) == 0  # 1 of 50 examples is 2 %
+    features[7, 3, 0, 0] = math.nan
+    assert rarely_active_unit_fraction(features).isnan()
+
+
+def test_extra_measures_follow_the_others() -> None:
+    features = {"hidden0": relu_features(50, 8), "conv0": conv_features(9, 4, 3)}
+    weights = {"hidden0.weight": torch.ones(8, 30), "conv0.weight": torch.ones(4, 1, 3, 3)}
+    plain = plasticity(features, weights, weights)
+    more = plasticity(features, weights, weights, EXTRA_MEASURES)
+    assert list(more)[: len(plain)] == list(plain)
+    assert list(more)[len(plain) :] == [
+        name for measure in EXTRA_MEASURES for name in (measure, f"{measure}/hidden0", f"{measure}/conv0")
+    ]
+    for name, value in plain.items():
+        assert more[name].equal(value)
+    spectrum = singular_values(features["conv0"])
+    assert float(more["approximate_rank/conv0"]) == float(approximate_rank(spectrum))
+    for measure in EXTRA_MEASURES:
+        of_layers = [float(more[f"{measure}/{layer}"]) for layer in features]
+        assert float(more[measure]) == pytest.approx(sum(of_layers) / 2)
+
+
+def test_sample_plasticity_is_the_share_of_the_loss_that_an_update_removed() -> None:
+    before = torch.tensor([2.0, 1.0, 4.0, 1e-12, 1.0])
+    after = torch.tensor([0.5, 3.0, 4.0, 5e-9, 0.0])  # .75; worse: 0; 0; 1 - 5e-9 / 1e-8 = .5; 1
+    assert float(sample_plasticity(before, after)) == pytest.approx((0.75 + 0 + 0 + 0.5 + 1) / 5)
+    assert sample_plasticity(before, torch.full((5,), math.nan)).isnan()
+
+
+@pytest.mark.parametrize("measure", [loss_of_plasticity, forgetting])
+def test_a_fall_is_the_first_window_less_the_last(measure) -> None:  # type: ignore[no-untyped-def]
+    values = [0.9, 0.8, 0.7, 0.5, 0.4, 0.2]
+    assert measure(values) == pytest.approx(0.85 - 0.3)
+    assert measure(values, first_task=2) == pytest.approx(0.6 - 0.3)
+    assert measure(values, tasks=3) == pytest.approx(0.8 - 1.1 / 3)
+    assert measure(values[::-1]) == pytest.approx(-0.55)
+    assert math.isnan(measure(values, first_task=3))
+    assert math.isnan(measure([*values[:-1], math.nan]))
+
+
+def test_steps_to_an_accuracy_is_the_first_point_that_has_it() -> None:
+    steps, accuracy = [10, 20, 30, 40], [0.2, 0.6, 0.5, 0.9]
+    assert steps_to(0.5, steps, accuracy) == 20
+    assert steps_to(0.6, steps, accuracy) == 20
+    assert steps_to(0.7, steps, accuracy) == 40
+    assert math.isnan(steps_to(0.95, steps, accuracy))
+    assert math.isnan(steps_to(0.5, [10, 20], [math.nan, 0.4]))
+    with pytest.raises(ValueError, match="4 steps for 2 accuracies"):
+        steps_to(0.5, steps, [0.1, 0.2])

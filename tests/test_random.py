@@ -200,3 +200,10 @@ def test_a_draw_is_the_same_compiled():
     for name in ("bits", "uniform", "integers", "permutation"):
         assert torch.equal(compiled[name], eager[name]), name
     assert (compiled["normal"] - eager["normal"]).abs().max() < 1e-5
+
+
+def test_a_subset_is_the_start_of_a_permutation_and_all_in_order_where_there_are_no_more():
+    key = random.key(3)
+    assert random.subset(key, 4, 9).tolist() == random.permutation(key, 9)[:4].tolist()
+    for count in (9, 10, 100):
+        assert random.subset(key, count, 9).tolist() == list(range(9))

@@ -95,12 +95,15 @@ def test_what_else_can_be_measured(tmp_path, compose):
         "metrics.task_fractions=[0.25,0.5]",
         "metrics.gradients=true",
         "metrics.forgetting=true",
+        "metrics.extra=[approximate_rank,rarely_active_unit_fraction]",
     )
     (run,) = tiny.train([config], tmp_path)
     table = pd.read_csv(run.folder / "tasks.csv")
     for name in ("online_accuracy", "test_accuracy"):
         assert table[f"{name}@0.25"].between(0, 1).all()
         assert not table[f"{name}@0.25"].equals(table[name])
+    assert table["approximate_rank/hidden0"].between(1, 9).all()
+    assert table["rarely_active_unit_fraction"].equals(table["dead_unit_fraction"])  # with 15 test images
     assert (table["gradient_norm"] > 0).all()
     assert (table["gradient_norm"] ** 2).tolist() == pytest.approx(
         (table[[f"gradient_norm/{m}" for m in ("hidden0", "hidden1", "output")]] ** 2).sum(axis=1).tolist()

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch.func import vmap
 
-from continual import building, measuring, random
+from continual import building, measuring, metrics, random
 from continual.datasets.dataset import Dataset
 from continual.envs.easy_hard import EasyHard
 from continual.envs.new_classes import NewClasses
@@ -224,6 +224,39 @@ def test_accuracy_is_that_on_the_tasks_own_test_images(tmp_path, data):
             logits, _ = population.learner.forward(params, x)
             correct = (logits.argmax(1) == data.y_test[rows]).float().mean()
             assert measured[replica].item() == pytest.approx(correct.item())
+
+
+def test_what_is_measured_on_some_images_sees_all_classes(tmp_path, data, monkeypatch):
+    """A task's images lie class by class: the first ones would not do."""
+    path = write_npz(tmp_path / "data.npz", data.x_train, data.y_train, data.x_test, data.y_test)
+    config = tiny.compose(*SMALL, HARD, f"env.dataset.path={path}", "env.num_tasks=1")
+    population = tiny.population([{**config, "seed": seed} for seed in range(200)])
+    env = population.environment
+    population.start_task(0)
+    per_class = env.samples_per_class
+
+    def seen(params, initial, x, y, key):
+        return {"labels": y}
+
+    some = population.on_training_images(per_class, seen)["labels"]
+    all_of_them = population.on_training_images(1000, seen)["labels"]
+    assert some.shape == (200, per_class)
+    for r in range(200):
+        assert all_of_them[r].unique_consecutive().shape == (env.hard_classes,)
+        assert (some[r].bincount(minlength=CLASSES) <= all_of_them[r].bincount(minlength=CLASSES)).all()
+    share = torch.stack([(some == labels[:, None]).double().mean() for labels in all_of_them.T[::per_class]])
+    # A class's share of 200 samples without replacement has a deviation below this.
+    deviation = (0.25 / (200 * per_class)) ** 0.5
+    assert ((share - 1 / env.hard_classes).abs() < 4 * deviation).all()
+
+    monkeypatch.setattr(measuring, "_MEASURED_EXAMPLES", 3)
+    measured = measuring.at_task_end(population)
+    key = random.fold(random.stream(random.key(7), "measured images"), 0)
+    params = {name: value[7] for name, value in population.state["params"].items()}
+    rows = population.on_test_images(0, lambda params, initial, x, y, key: {"x": x})["x"][7]
+    features = population.learner.forward(params, rows[random.permutation(key, len(rows))[:3]])[1]
+    expected = metrics.plasticity(features, params, params)
+    assert float(measured["effective_rank"][7]) == pytest.approx(float(expected["effective_rank"]))
 
 
 def test_a_copy_on_another_device_is_the_same_environment(env):
