@@ -110,7 +110,7 @@ def population(
         learner,
         environment,
         [replica.config["seed"] for replica in replicas],
-        {part: _numbers(replicas, part) for part in ("agent", "optimizer")},
+        {part: schema.numbers([r.config[part] for r in replicas]) for part in ("agent", "optimizer")},
         device=where,
         compiled=_compiles(engine["compile"], steps, where) if compiled is None else compiled,
         chunk_steps=engine["chunk_steps"],
@@ -123,16 +123,6 @@ def _round_products(precision: Precision) -> None:
     tf32 = precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-
-
-def _numbers(replicas: Sequence[Replica], part: str) -> dict[str, list[float]]:
-    """The values in which the replicas may differ, but for those that are switched off in all."""
-    node = replicas[0].config[part]
-    numbers = {}
-    for name, field in schema.number_fields(schema.locate(node["_target_"])).items():
-        if name in node and not (field.zero_is_off and node[name] == 0):
-            numbers[name] = [field.kind(replica.config[part][name]) for replica in replicas]
-    return numbers
 
 
 def _compiles(setting: str | bool, steps: int, where: torch.device) -> bool:

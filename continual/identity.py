@@ -51,14 +51,19 @@ def structure(config: Config) -> str:
     """What replicas must share to be one population: all but the seed, W&B and per-replica numbers."""
     shared = {name: node for name, node in config.items() if name not in ("seed", "wandb")}
     for part in ("agent", "optimizer"):
-        fields = schema.number_fields(schema.locate(config[part]["_target_"]))
-        shared[part] = {
-            name: ("off" if number.zero_is_off and value == 0 else "per replica")
-            if (number := fields.get(name))
-            else value
-            for name, value in config[part].items()
-        }
+        shared[part] = _without_numbers(config[part])
     return canonical(shared)
+
+
+def _without_numbers(node: Config) -> dict[str, Any]:
+    fields = schema.number_fields(schema.locate(node["_target_"]))
+    shared: dict[str, Any] = {}
+    for name, value in node.items():
+        if number := fields.get(name):
+            shared[name] = "off" if number.zero_is_off and value == 0 else "per replica"
+        else:
+            shared[name] = _without_numbers(value) if schema.is_node(value) else value
+    return shared
 
 
 def differing_keys(one: Config, other: Config) -> list[str]:

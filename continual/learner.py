@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from continual import random
 from continual.agents.agent import Agent, Anatomy, Context, Update, Weights, weight_names
+from continual.agents.composed import composed
 from continual.errors import ConfigError
 from continual.networks import initialization
 from continual.networks.network import Network
@@ -61,8 +62,13 @@ class Learner:
         else:
             hidden_layers, distributions = (), initialization.torch_default(network)
         anatomy = Anatomy(weight_names(network), hidden_layers, distributions)
-        agent.check(anatomy)
+        composed(agent).check(anatomy)
         return cls(network.to(dtype), agent, optimizer, anatomy, dtype)
+
+    @property
+    def sees_task_ends(self) -> bool:
+        """Whether the agent is told when a task ends."""
+        return composed(self.agent).sees_task_ends
 
     def init(self, key: Tensor, numbers: Numbers) -> Tree:
         """The state before the first step."""
@@ -166,4 +172,5 @@ class Learner:
         return {name: params[name] for name in self.anatomy.weights}
 
     def _bound(self, numbers: Numbers) -> tuple[Agent, Optimizer]:
-        return bind(self.agent, numbers["agent"]), bind(self.optimizer, numbers["optimizer"])
+        agent = composed(bind(self.agent, numbers["agent"]))
+        return agent, bind(self.optimizer, numbers["optimizer"])

@@ -140,7 +140,7 @@ class Population:
 
     def end_task(self) -> None:
         """Tell the agents that the task is over, if they want to know."""
-        if not self.learner.agent.sees_task_ends:
+        if not self.learner.sees_task_ends:
             return
         task = self._current_task()
         used = self.environment.task_size(self.task)

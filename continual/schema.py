@@ -14,9 +14,9 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt
@@ -97,18 +97,50 @@ def defaults(target: Callable[..., Any]) -> Mapping[str, Any]:
     return found
 
 
+def numbers(nodes: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The values in which replicas may differ, from the same node of each one's config, by name.
+
+    Those of a node inside it have dotted names ("plus.l2_weight"). Numbers that are switched off are left
+    out: they are so in all replicas of a population.
+    """
+    first = nodes[0]
+    found: dict[str, list[float]] = {}
+    for name, field in number_fields(locate(first["_target_"])).items():
+        if name in first and not (field.zero_is_off and first[name] == 0):
+            found[name] = [field.kind(node[name]) for node in nodes]
+    for name, value in first.items():
+        if is_node(value):
+            inner = numbers([node[name] for node in nodes])
+            found |= {f"{name}.{key}": values for key, values in inner.items()}
+    return found
+
+
+def is_node(value: object) -> bool:
+    """Whether a value of a config names a class or function to call."""
+    return isinstance(value, Mapping) and "_target_" in value
+
+
 def bind(configured: D, numbers: Mapping[str, Tensor]) -> D:
     """A copy of a frozen dataclass in which these fields hold one replica's tensors.
 
-    It is made inside the vmapped step, so no check of plain numbers (`__post_init__`) runs again. It has the
-    dataclass's fields and nothing else.
+    A dotted name is a field of the dataclass in a field. It is made inside the vmapped step, so no check of
+    plain numbers (`__post_init__`) runs again. It has the dataclass's fields and nothing else.
     """
     if not numbers:
         return configured
+    inside: dict[str, dict[str, Tensor]] = {}
+    for path, number in numbers.items():
+        name, dot, rest = path.partition(".")
+        if dot:
+            inside.setdefault(name, {})[rest] = number
     # Not copy.copy, into which torch.compile cannot look before torch 2.12.
     bound: D = object.__new__(type(configured))
     for field in dataclasses.fields(configured):
-        value = numbers[field.name] if field.name in numbers else getattr(configured, field.name)
+        value = getattr(configured, field.name)
+        if field.name in numbers:
+            value = numbers[field.name]
+        elif field.name in inside:
+            value = bind(value, inside[field.name])
         object.__setattr__(bound, field.name, value)
     return bound
 
@@ -130,12 +162,11 @@ def check(node: Mapping[str, Any], path: str, provided: Collection[str] = ()) ->
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{path}._target_: cannot import '{target_name}' ({error}).") from error
     values = {name: value for name, value in node.items() if not name.startswith("_")}
-    inner = {
-        name: value for name, value in values.items() if isinstance(value, Mapping) and "_target_" in value
-    }
+    inner = {name: value for name, value in values.items() if is_node(value)}
     check_values(target, values, path, provided={*provided, *inner})
     for name, value in inner.items():
         check(value, f"{path}.{name}")
+        _check_kind(value["_target_"], _annotations(target).get(name), f"{path}.{name}")
 
 
 def make(node: Mapping[str, Any], path: str, **provided: Any) -> Any:
@@ -182,6 +213,16 @@ def check_values(
         wanted = " or ".join(dict.fromkeys(reasons)).replace(" or must be ", " or ")
         found = first["input"] if index else values.get(str(key))
         raise ConfigError(f"{prefix}{key}{index}: {wanted}, not {found!r}.") from error
+
+
+def _check_kind(target: str, annotation: Any, path: str) -> None:
+    """ConfigError if an argument's annotation names classes and the target is a class of none of them."""
+    located = locate(target)
+    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if inspect.isclass(kind)]
+    kinds = [kind for kind in kinds if kind is not type(None)]
+    if inspect.isclass(located) and kinds and not issubclass(located, tuple(kinds)):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigError(f"{path}._target_: {target} is not a subclass of {wanted}.")
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,36 @@
-"""State is a plain tree: nested dicts with tensors as leaves."""
+"""State is a plain tree: nested dicts and NamedTuples with tensors as leaves."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
-Tree: TypeAlias = dict[str, Any]
+# A dict by name, or a NamedTuple whose fields are the names.
+Tree: TypeAlias = Any
 
 
-def leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Each leaf with its path of keys, in the tree's own order."""
-    for name, node in tree.items():
-        if isinstance(node, Mapping):
-            yield from leaves(node, (*path, name))
-        else:
-            yield (*path, name), node
+def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Each leaf with its path of keys or fields, in the tree's own order."""
+    if not is_inner(tree):
+        yield path, tree
+        return
+    for name, node in _children(tree).items():
+        yield from leaves(node, (*path, name))
 
 
-def transform(function: Callable[[Tensor], Tensor], tree: Mapping[str, Any]) -> Tree:
+def transform(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     """The tree of the function's results for each leaf."""
-    return {
-        name: transform(function, node) if isinstance(node, Mapping) else function(node)
-        for name, node in tree.items()
-    }
+    if not is_inner(tree):
+        return function(tree)
+    children = {name: transform(function, node) for name, node in _children(tree).items()}
+    return type(tree)(**children) if isinstance(tree, tuple) else children
+
+
+def is_inner(node: Tree) -> bool:
+    """Whether this is a dict or a NamedTuple, not a leaf."""
+    return isinstance(node, Mapping | tuple)
+
+
+def _children(node: Tree) -> Mapping[str, Tree]:
+    children: Mapping[str, Tree] = node if isinstance(node, Mapping) else node._asdict()
+    return children

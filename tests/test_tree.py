@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import torch
 
 from continual.tree import leaves, transform
@@ -15,3 +17,17 @@ def test_transform_keeps_the_structure_and_leaves_the_original_alone():
     assert doubled["b"]["c"].tolist() == [1, 1, 1]
     assert doubled["b"]["empty"] == {}
     assert tree["a"].tolist() == [1, 1]
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+def test_named_tuples_are_nodes_like_dicts():
+    tree = {"a": Pair({"x": torch.ones(1)}, Pair(torch.ones(2), {}))}
+    assert [path for path, _ in leaves(tree)] == [("a", "left", "x"), ("a", "right", "left")]
+    doubled = transform(lambda leaf: leaf * 2, tree)
+    assert isinstance(doubled["a"], Pair)
+    assert isinstance(doubled["a"].right, Pair)
+    assert doubled["a"].right.left.tolist() == [2, 2]

@@ -26,7 +26,7 @@ from continual.datasets.dataset import Dataset
 from continual.learner import Learner
 from continual.machine import FIRST_RIGHT_ON_CPU
 from continual.population import Population
-from continual.schema import locate, number_fields
+from continual.schema import is_node, locate, number_fields, numbers
 from continual.stepping import Capture
 from tests.datasets.writers import random_arrays
 
@@ -123,15 +123,21 @@ def vary(config: dict[str, Any], replica: int) -> dict[str, Any]:
     config = copy.deepcopy(config)
     config["seed"] += replica
     for part in ("agent", "optimizer"):
-        node = config[part]
-        for name, field in number_fields(locate(node["_target_"])).items():
-            if field.kind is int:
-                node[name] += replica
-            elif node[name] != 0:
-                node[name] *= (1, 0.5, 0.25, 0.75)[replica]
-            elif not field.zero_is_off:
-                node[name] = 0.05 * replica
+        _vary_node(config[part], replica)
     return config
+
+
+def _vary_node(node: dict[str, Any], replica: int) -> None:
+    for name, field in number_fields(locate(node["_target_"])).items():
+        if field.kind is int:
+            node[name] += replica
+        elif node[name] != 0:
+            node[name] *= (1, 0.5, 0.25, 0.75)[replica]
+        elif not field.zero_is_off:
+            node[name] = 0.05 * replica
+    for inner in node.values():
+        if is_node(inner):
+            _vary_node(inner, replica)
 
 
 def replicas(configs: Sequence[dict[str, Any]], folder: Path) -> list[Replica]:
@@ -192,19 +198,11 @@ def population(
     """The population that `train` would make of these configs."""
     config = configs[0]
     made, environment = building.prepare(config)
-    numbers = {}
-    for part in ("agent", "optimizer"):
-        names = number_fields(locate(config[part]["_target_"]))
-        numbers[part] = {
-            name: [field.kind(c[part][name]) for c in configs]
-            for name, field in names.items()
-            if not (field.zero_is_off and config[part][name] == 0)
-        }
     return Population(
         learner or made,
         environment,
         [c["seed"] for c in configs],
-        numbers,
+        {part: numbers([c[part] for c in configs]) for part in ("agent", "optimizer")},
         device=torch.device("cpu"),
         compiled=compiled,
         chunk_steps=config["engine"]["chunk_steps"],

@@ -5,7 +5,7 @@ replicas. Within a step the fields that are per replica (`continual.schema`) hol
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from torch import Tensor, nn
@@ -47,6 +47,11 @@ class Context(NamedTuple):
         distributions = {name: self.anatomy.distributions[name] for name in self.anatomy.weights}
         return initialization.draw(distributions, self.key)
 
+    def distance(self, weights: Weights, from_sample: bool = False) -> dict[str, Tensor]:
+        """theta - theta_0 by the name of the weight; `from_sample` takes a fresh draw for theta_0."""
+        origin = self.draw_initial() if from_sample else self.initial
+        return {name: weight - origin[name] for name, weight in weights.items()}
+
 
 class Update(NamedTuple):
     """One network right after the optimiser's step, with the optimiser's slots and the agent's state."""
@@ -58,7 +63,12 @@ class Update(NamedTuple):
 
 @dataclass(frozen=True)
 class Agent:
-    """Adds nothing and changes nothing; the methods derive from it and override what they need."""
+    """Adds nothing and changes nothing; the methods derive from it and override what they need.
+
+    `plus` is a second agent that works beside this one (`continual.agents.composed`).
+    """
+
+    plus: "Agent | None" = field(default=None, kw_only=True)
 
     def check(self, anatomy: Anatomy) -> None:
         """Raise ConfigError, in one sentence, if the method cannot work on this network."""
@@ -102,6 +112,11 @@ def weight_names(network: nn.Module) -> tuple[str, ...]:
         if not isinstance(module, norms)
         for name, _ in module.named_parameters(path, recurse=False)
     )
+
+
+def half_square(distance: Weights) -> Tensor:
+    """||d||^2 / 2 over all weights, 0-d."""
+    return sum_over(distance, lambda name: distance[name] ** 2) / 2
 
 
 def sum_over(weights: Weights, term: Callable[[str], Tensor]) -> Tensor:

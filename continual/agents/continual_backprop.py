@@ -23,7 +23,7 @@ utility are those of the code published with it.)
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge
@@ -34,7 +34,18 @@ from continual.agents.agent import Agent, Anatomy, Context, Update, Weights
 from continual.agents.units import check_units, incoming, outgoing, pooled, replace_units
 from continual.networks.network import HiddenLayer
 from continual.schema import Decay, Fraction, PerReplica
-from continual.tree import Tree
+
+
+class Units(NamedTuple):
+    """What is known of a layer's units, U of them; `owed` is the fraction of a unit still to be replaced."""
+
+    age: Tensor  # [U], int64: steps since a unit was replaced
+    total: (
+        Tensor  # [U]: 1 - d^a, as a running mean of 1: the compiler would repeat the power for every weight
+    )
+    h_mean: Tensor  # [U, spread]
+    utility: Tensor  # [U]
+    owed: Tensor  # []
 
 
 @dataclass(frozen=True)
@@ -69,69 +80,71 @@ class ContinualBackprop(Agent):
     def check(self, anatomy: Anatomy) -> None:
         check_units(anatomy, "continual_backprop")
 
-    def init(self, context: Context) -> Tree:
-        def newborn(layer: HiddenLayer) -> Tree:
-            device = context.key.device
-            units: Tree = {
-                "age": torch.zeros(layer.units, dtype=torch.int64, device=device),
-                # 1 - d^a, as a running mean of 1: the compiler would repeat the power for every weight.
-                "total": torch.zeros(layer.units, device=device),
-                "h_mean": torch.zeros(layer.units, layer.spread, device=device),
-            }
-            if self.util_type != "random":
-                units["utility"] = torch.zeros(layer.units, device=device)
-            return units
+    def init(self, context: Context) -> dict[str, Units]:
+        device = context.key.device
 
-        state: Tree = {"units": {layer.name: newborn(layer) for layer in context.anatomy.hidden_layers}}
-        if self.accumulate:
-            zero = torch.zeros((), device=context.key.device)
-            state["owed"] = {layer.name: zero for layer in context.anatomy.hidden_layers}
-        return state
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, device=device)
+
+        return {
+            layer.name: Units(
+                age=torch.zeros(layer.units, dtype=torch.int64, device=device),
+                total=zeros(layer.units),
+                h_mean=zeros(layer.units, layer.spread),
+                utility=zeros(layer.units),
+                owed=zeros(),
+            )
+            for layer in context.anatomy.hidden_layers
+        }
 
     def after_update(self, update: Update, features: Weights, context: Context) -> Update:
         weights, state = update.params, update.state
         drawn = context.draw_initial()
         fresh = {name: torch.zeros_like(v) if name.endswith(".bias") else v for name, v in drawn.items()}
-        after: Tree = {part: {} for part in state}
+        after = {}
         for layer in context.anatomy.hidden_layers:
-            units = self._observed(state["units"][layer.name], layer, features[layer.name], weights)
-            is_mature_U = units["age"] > self.maturity_threshold
+            units = self._observed(state[layer.name], layer, features[layer.name], weights, context)
+            is_mature_U = units.age > self.maturity_threshold
             n = self.replacement_rate * is_mature_U.sum()
+            owed = units.owed
             if self.accumulate:
-                owed = state["owed"][layer.name] + n
-                count = owed.floor()
-                after["owed"][layer.name] = owed - count
+                count = (owed + n).floor()
+                owed = owed + n - count
             else:
                 chance = random.uniform(random.stream(context.key, f"{layer.name}/chance"), ())
                 count = torch.where(n < 1, chance < n, n.floor())
-            utility_U = self._utility(units, layer, context)
+            utility_U = units.utility if self.util_type == "random" else units.utility / units.total
             chosen_U = is_mature_U & (_rank(torch.where(is_mature_U, utility_U, torch.inf)) < count)
-            h_mean_US = units["h_mean"] / units["total"][:, None]
+            h_mean_US = units.h_mean / units.total[:, None]
             update = _contribution_moved(update, layer, chosen_U, h_mean_US)
             update = replace_units(update, layer, chosen_U, fresh, context)
-            after["units"][layer.name] = {
-                name: torch.where(chosen_U[:, None] if of.ndim == 2 else chosen_U, 0, of)
-                for name, of in units.items()
-            }
+            after[layer.name] = Units(
+                age=torch.where(chosen_U, 0, units.age),
+                total=torch.where(chosen_U, 0, units.total),
+                h_mean=torch.where(chosen_U[:, None], 0, units.h_mean),
+                utility=torch.where(chosen_U, 0, units.utility),
+                owed=owed,
+            )
         return update._replace(state=after)
 
-    def _observed(self, units: Tree, layer: HiddenLayer, features: Tensor, weights: Weights) -> Tree:
+    def _observed(
+        self, units: Units, layer: HiddenLayer, features: Tensor, weights: Weights, context: Context
+    ) -> Units:
         """The units' state one step older, with this batch's features and these weights in its means."""
         d = self.decay_rate
         h_BUP = pooled(layer, features)
         h_US = h_BUP.mean(0)
         if h_US.shape[1] != layer.spread:
             h_US = h_US.mean(1, keepdim=True).expand(-1, layer.spread)
-        after = {
-            "age": units["age"] + 1,
-            "total": d * units["total"] + (1 - d),
-            "h_mean": d * units["h_mean"] + (1 - d) * h_US,
-        }
-        if "utility" in units:
-            h_mean_U = after["h_mean"].mean(1) / after["total"]
+        total_U = d * units.total + (1 - d)
+        h_mean_US = d * units.h_mean + (1 - d) * h_US
+        if self.util_type == "random":
+            utility_U = random.uniform(random.stream(context.key, f"{layer.name}/utility"), (layer.units,))
+        else:
+            h_mean_U = h_mean_US.mean(1) / total_U
             y_U = self._use(h_BUP, h_mean_U, incoming(layer, weights), outgoing(layer, weights))
-            after["utility"] = d * units["utility"] + (1 - d) * y_U
-        return after
+            utility_U = d * units.utility + (1 - d) * y_U
+        return Units(units.age + 1, total_U, h_mean_US, utility_U, units.owed)
 
     def _use(self, h_BUP: Tensor, h_mean_U: Tensor, w_in_UI: Tensor, w_out_OUS: Tensor) -> Tensor:
         """y of the equations above, [U]."""
@@ -146,13 +159,6 @@ class ContinualBackprop(Agent):
             w_in_U = w_in_UI.abs().mean(1)
             y_U = torch.where(w_in_U > 0, y_U / w_in_U, 0.0)
         return y_U
-
-    def _utility(self, units: Tree, layer: HiddenLayer, context: Context) -> Tensor:
-        """u of the equations above as it is read, [U]."""
-        if "utility" not in units:
-            return random.uniform(random.stream(context.key, f"{layer.name}/utility"), (layer.units,))
-        utility_U: Tensor = units["utility"] / units["total"]
-        return utility_U
 
 
 def _rank(score_U: Tensor) -> Tensor:

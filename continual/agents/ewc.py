@@ -8,13 +8,20 @@ information: the mean over its images of the squared gradient of log p(label | i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from continual.agents.agent import Agent, Context, Weights, sum_over
 from continual.schema import Count, NonNegative
-from continual.tree import Tree
+
+
+class Anchored(NamedTuple):
+    """theta* and F of the equation above, by the name of the weight."""
+
+    anchor: Weights
+    importance: Weights
 
 
 @dataclass(frozen=True)
@@ -25,18 +32,20 @@ class EWC(Agent):
     use_fisher: bool = False
     fisher_examples: Count = 1000
 
-    def init(self, context: Context) -> Tree:
+    def init(self, context: Context) -> Anchored:
         importance = {name: torch.zeros_like(weight) for name, weight in context.initial.items()}
-        return {"anchor": dict(context.initial), "importance": importance}
+        return Anchored(context.initial, importance)
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
-        anchor, importance = state["anchor"], state["importance"]
+    def penalty(self, weights: Weights, state: Anchored, context: Context) -> Tensor:
+        anchor, importance = state
         distance = sum_over(weights, lambda name: importance[name] * (weights[name] - anchor[name]) ** 2)
         return self.ewc_weight / 2 * distance
 
-    def end_task(self, weights: Weights, state: Tree, squared_gradients: Callable[[int], Weights]) -> Tree:
+    def end_task(
+        self, weights: Weights, state: Anchored, squared_gradients: Callable[[int], Weights]
+    ) -> Anchored:
         if self.use_fisher:
             importance = squared_gradients(self.fisher_examples)
         else:
             importance = {name: torch.ones_like(weight) for name, weight in weights.items()}
-        return {"anchor": dict(weights), "importance": importance}
+        return Anchored(weights, importance)

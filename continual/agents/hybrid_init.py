@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.agents.agent import Agent, Context, Weights, half_square, sum_over
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -25,10 +25,6 @@ class HybridInit(Agent):
     sample_init_values: bool = False
 
     def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
-        origin = context.draw_initial() if self.sample_init_values else context.initial
-
-        def term(name: str) -> Tensor:
-            distance = weights[name] - origin[name]
-            return self.l2_weight / 2 * distance**2 + self.l1_weight * distance.abs()
-
-        return sum_over(weights, term)
+        distance = context.distance(weights, self.sample_init_values)
+        l1 = sum_over(distance, lambda name: distance[name].abs())
+        return self.l2_weight * half_square(distance) + self.l1_weight * l1

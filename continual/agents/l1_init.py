@@ -23,5 +23,5 @@ class L1Init(Agent):
     sample_init_values: bool = False
 
     def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
-        origin = context.draw_initial() if self.sample_init_values else context.initial
-        return self.l1_weight * sum_over(weights, lambda name: (weights[name] - origin[name]).abs())
+        distance = context.distance(weights, self.sample_init_values)
+        return self.l1_weight * sum_over(distance, lambda name: distance[name].abs())

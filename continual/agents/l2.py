@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.agents.agent import Agent, Context, Weights, half_square
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -19,4 +19,4 @@ class L2(Agent):
     l2_weight: NonNegative = 1e-2
 
     def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
-        return self.l2_weight / 2 * sum_over(weights, lambda name: weights[name] ** 2)
+        return self.l2_weight * half_square(weights)

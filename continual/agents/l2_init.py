@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.agents.agent import Agent, Context, Weights, half_square
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -24,5 +24,4 @@ class L2Init(Agent):
     sample_init_values: bool = False
 
     def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
-        origin = context.draw_initial() if self.sample_init_values else context.initial
-        return self.l2_weight / 2 * sum_over(weights, lambda name: (weights[name] - origin[name]) ** 2)
+        return self.l2_weight * half_square(context.distance(weights, self.sample_init_values))

@@ -1,6 +1,7 @@
 """What a method is compared with: one network, torch.nn, torch.optim and a Python loop."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
@@ -242,11 +243,18 @@ def assert_compiles(
 
 
 def _numbers(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, dict[str, list[float]]]:
-    numbers = {}
-    for part, configured in (("agent", agents), ("optimizer", [optimizer] * len(agents))):
-        numbers[part] = {
-            name: [getattr(of, name) for of in configured]
-            for name, field in number_fields(type(configured[0])).items()
-            if not (field.zero_is_off and getattr(configured[0], name) == 0)
-        }
-    return numbers
+    return {"agent": _fields(agents), "optimizer": _fields([optimizer] * len(agents))}
+
+
+def _fields(configured: Sequence[Agent] | Sequence[Optimizer]) -> dict[str, list[float]]:
+    first = configured[0]
+    found = {
+        name: [getattr(of, name) for of in configured]
+        for name, field in number_fields(type(first)).items()
+        if not (field.zero_is_off and getattr(first, name) == 0)
+    }
+    for name, value in vars(first).items():
+        if dataclasses.is_dataclass(value):
+            inner = _fields([getattr(of, name) for of in configured])
+            found |= {f"{name}.{key}": values for key, values in inner.items()}
+    return found

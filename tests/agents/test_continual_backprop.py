@@ -113,7 +113,7 @@ class PlainContinualBackprop(PlainLoop):
 
 def same_ages(state: Tree, loops: list[PlainContinualBackprop]) -> None:
     for r, loop in enumerate(loops):
-        ages = {name: units["age"][r].tolist() for name, units in state["agent"]["units"].items()}
+        ages = {name: units.age[r].tolist() for name, units in state["agent"].items()}
         assert ages == loop.age, f"replica {r}, step {loop.steps_done - 1}"
 
 
@@ -165,7 +165,7 @@ def test_replacing_units_that_are_constant_changes_no_output(network: Network, i
         network.load_state_dict(after.params)
         torch.testing.assert_close(network(x)[0], logits, rtol=1e-5, atol=1e-6)
     for layer in network.hidden_layers:
-        replaced = after.state["units"][layer.name]["age"] == 0
+        replaced = after.state[layer.name].age == 0
         assert replaced.sum() == layer.units // 2
         name = f"{layer.incoming}.weight"
         changed = (after.params[name] != params[name]).flatten(1).all(1)
@@ -188,7 +188,7 @@ def test_replaces_as_many_units_as_the_rate_says(replacement_rate: float, accumu
     for step in range(steps):
         context = start._replace(key=random.fold(start.key, step))
         update = agent.after_update(update, features, context)
-        counts.append(int((update.state["units"]["hidden0"]["age"] == 0).sum()))
+        counts.append(int((update.state["hidden0"].age == 0).sum()))
     n = replacement_rate * units
     if accumulate:
         assert set(counts) <= {math.floor(n), math.ceil(n)}

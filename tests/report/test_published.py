@@ -20,7 +20,7 @@ OPTIONS = {"env": "permuted_mnist", "env/dataset": "mnist"}
 AGENTS = {
     "l2_init": {"l2_weight": 0.001, "sample_init_values": False},
     "ewc": {"ewc_weight": 10, "use_fisher": True},
-    "l2_init_plus_ewc": {"ewc_weight": 10.0, "use_fisher": True, "l2_weight": 0.001},
+    "l2_init_plus_ewc": {"ewc_weight": 10.0, "use_fisher": True, "plus": {"l2_weight": 0.001}},
 }
 TABLE_2 = {
     "l2_init": (-0.634, -0.113, 0.811),
