@@ -4,22 +4,19 @@ The nodes `agent`, `network`, `env` and `optimizer` are typed by the signatures 
 name (`continual.schema`); everything else is typed here.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import torch
 from annotated_types import Ge, Gt, Lt
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from continual import schema
-from continual.agents.agent import Agent
-from continual.envs.environment import Environment
 from continual.errors import ConfigError
 from continual.machine import check_device_name, device
-from continual.optimizers import Optimizer
 from continual.schema import Count
 
 Config: TypeAlias = Mapping[str, Any]
@@ -32,7 +29,6 @@ PROVIDED = {
     "env": ("dataset",),
     "optimizer": (),
 }
-_KINDS = {"agent": Agent, "network": torch.nn.Module, "env": Environment, "optimizer": Optimizer}
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,7 @@ class EngineConfig:
     max_replicas: Literal["auto"] | Count = "auto"
     chunk_steps: Count = 500
     checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
+    keep_checkpoint: bool = True
     threads: Count = 1
 
 
@@ -119,7 +116,7 @@ def check_config(config: Config) -> None:
     schema.check_values(EngineConfig, config["engine"], "engine")
     schema.check_values(WandbConfig, config["wandb"], "wandb")
     schema.check_values(MetricsConfig, config["metrics"], "metrics")
-    for name, kind in _KINDS.items():
+    for name, kind in _kinds().items():
         schema.check(config[name], name, PROVIDED[name])
         target = config[name]["_target_"]
         located = schema.locate(target)
@@ -129,6 +126,18 @@ def check_config(config: Config) -> None:
         raise ConfigError("env.dataset: missing; choose one with env/dataset=...")
     schema.check(config["env"]["dataset"], "env.dataset")
     check_device_name(config["device"])
+
+
+@functools.cache
+def _kinds() -> dict[str, type]:
+    """What the classes of these nodes derive from; imported only to check a config."""
+    from torch import nn
+
+    from continual.agents.agent import Agent
+    from continual.envs.environment import Environment
+    from continual.optimizers import Optimizer
+
+    return {"agent": Agent, "network": nn.Module, "env": Environment, "optimizer": Optimizer}
 
 
 def check_engine(config: Config, device_type: str) -> None:

@@ -47,6 +47,35 @@ def config_hash(config: Config) -> str:
     return hashlib.sha256(canonical(results_part(config)).encode()).hexdigest()[:16]
 
 
+def is_extendable(config: Config) -> bool:
+    """Whether a run with fewer tasks is the beginning of this one: no task depends on how many there are."""
+    target = _mapping(config.get("env")).get("_target_")
+    try:
+        return bool(schema.locate(str(target)).tasks_depend_on_their_number is False)  # type: ignore[attr-defined]
+    except (ImportError, AttributeError):
+        return False
+
+
+def resume_hash(config: Config) -> str:
+    """As `config_hash`, but equal for runs of which one continues the other with more tasks."""
+    part = results_part(config)
+    if is_extendable(config):
+        part["env"] = {name: value for name, value in part["env"].items() if name != "num_tasks"}
+    return hashlib.sha256(canonical(part).encode()).hexdigest()[:16]
+
+
+def obstacles(saved: Config, asked: Config) -> list[str]:
+    """The dotted names of what keeps a run of one config from being resumed as one of another.
+
+    It may have more tasks than it had, where no task depends on their number.
+    """
+    differing = differing_keys(results_part(saved), results_part(asked))
+    before, now = (_mapping(of.get("env")).get("num_tasks") for of in (saved, asked))
+    if isinstance(before, int) and isinstance(now, int) and now > before and is_extendable(asked):
+        differing = [name for name in differing if name != "env.num_tasks"]
+    return differing
+
+
 def structure(config: Config) -> str:
     """What replicas must share to be one population: all but the seed, W&B and per-replica numbers."""
     shared = {name: node for name, node in config.items() if name not in ("seed", "wandb")}

@@ -180,6 +180,11 @@ class Population:
         """A copy of one replica's state on the CPU: tensors by their path joined with "/"."""
         return {"/".join(path): leaf[replica].cpu().clone() for path, leaf in leaves(self.state)}
 
+    def fits(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether `restore` can put this state back: its entries and their shapes are this population's."""
+        own = {"/".join(path): (leaf.shape[1:], leaf.dtype) for path, leaf in leaves(self.state)}
+        return own == {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+
     def restore(self, replica: int, state: Mapping[str, Tensor]) -> None:
         """Put back what `replica_state` gave. KeyError or RuntimeError if it is not of this structure."""
         for path, leaf in leaves(self.state):

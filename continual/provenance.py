@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import continual
 
 log = logging.getLogger(__name__)
@@ -32,6 +30,8 @@ class Code:
 
 def versions() -> dict[str, str]:
     """The versions of Python, torch and this package."""
+    import torch  # here, as it takes longer than all else that this module does
+
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

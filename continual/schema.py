@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast, get_
 
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt
-from torch import Tensor
 
 from continual.errors import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from torch import Tensor
 
 D = TypeVar("D", bound="DataclassInstance")
 
@@ -54,7 +54,7 @@ Count: TypeAlias = Annotated[int, Ge(1)]
 
 def is_on(number: float) -> bool:
     """Whether a `zero_is_off` number is in use: a tensor within a step, or a number other than 0."""
-    return isinstance(number, Tensor) or number != 0
+    return not isinstance(number, int | float) or number != 0
 
 
 def locate(target: str) -> Callable[..., Any]:
@@ -120,7 +120,7 @@ def is_node(value: object) -> bool:
     return isinstance(value, Mapping) and "_target_" in value
 
 
-def bind(configured: D, numbers: Mapping[str, Tensor]) -> D:
+def bind(configured: D, numbers: "Mapping[str, Tensor]") -> D:
     """A copy of a frozen dataclass in which these fields hold one replica's tensors.
 
     A dotted name is a field of the dataclass in a field. It is made inside the vmapped step, so no check of

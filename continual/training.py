@@ -3,7 +3,6 @@
 `train` is the one entry point for every way of running: a single run is a population of one.
 """
 
-import logging
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -16,6 +15,8 @@ from continual.errors import UserError
 from continual.learner import Learner
 from continual.pausing import Interrupted, Pause
 from continual.population import Population
+from continual.resuming import resume
+from continual.tracking import run_status
 from continual.tracking.lock import lock_all
 from continual.tracking.progress import Snapshot
 from continual.tracking.recorder import Recorder
@@ -23,8 +24,6 @@ from continual.tracking.run_status import Outcome
 from continual.tracking.wandb_run import WandbWriter
 
 __all__ = ["Interrupted", "Outcome", "train"]
-
-log = logging.getLogger(__name__)
 
 # How long a run's folder may be another process's: a worker whose sweep was killed leaves after its chunk.
 _SECONDS_FOR_ANOTHER = 10
@@ -47,6 +46,8 @@ def train(
     learner, environment = building.prepare(replicas[0].config)
     try:
         with lock_all((replica.folder for replica in replicas), _SECONDS_FOR_ANOTHER):
+            for replica in replicas:
+                run_status.check_data(replica, environment.dataset.fingerprint)
             return _train(replicas, learner, environment, report, should_stop)
     except torch.OutOfMemoryError as error:
         if len(replicas) == 1:
@@ -67,8 +68,8 @@ def _train(
 ) -> list[Outcome]:
     config = replicas[0].config
     population = building.population(replicas, learner, environment)
-    wandb = WandbWriter()
-    recorders = [Recorder(replica, len(replicas), wandb) for replica in replicas]
+    wandb, fingerprint = WandbWriter(), environment.dataset.fingerprint
+    recorders = [Recorder(replica, len(replicas), wandb, fingerprint) for replica in replicas]
     pause = Pause(population, recorders, config["engine"]["checkpoint_minutes"], report, should_stop)
     try:
         _run_tasks(population, recorders, MetricsConfig(**config["metrics"]), pause)
@@ -93,10 +94,12 @@ def _run_tasks(
     fractions = {max(1, round(fraction * steps)): fraction for fraction in wanted.task_fractions}
     stops = sorted({*fractions, steps})
 
-    first_task, first_step = _resume(population, recorders)
+    first_task, first_step = resume(population, recorders)
     next_task = first_task
     pause.begin(first_task, first_step)
     for task in range(first_task, environment.num_tasks):
+        if all(recorder.status == "diverged" for recorder in recorders):
+            break
         if task == first_task and first_step > 0:
             population.enter_task(task, first_step)
         else:
@@ -115,8 +118,6 @@ def _run_tasks(
         _record_task(population, recorders, wanted)
         population.end_task()
         next_task = task + 1
-        if all(recorder.status == "diverged" for recorder in recorders):
-            break
         pause(next_task, 0)
     pause.end(next_task)
     for recorder in recorders:
@@ -134,23 +135,3 @@ def _record_task(population: Population, recorders: Sequence[Recorder], wanted: 
         recorder.add_task(rows[r], population.environment.is_scored(population.task))
         if past is not None:
             recorder.add_accuracies([*past[r], float(rows[r]["test_accuracy"])])
-
-
-def _resume(population: Population, recorders: Sequence[Recorder]) -> tuple[int, int]:
-    """Put the replicas back to the latest point that all of them have a checkpoint of.
-
-    Returns the task and the step in it from which to continue; (0, 0) is a start from scratch.
-    """
-    checkpoints = [recorder.checkpoints() for recorder in recorders]
-    common = set.intersection(*({c.position for c in of} for of in checkpoints))
-    if not common:
-        for recorder in recorders:
-            recorder.start(None)
-        return 0, 0
-    position = max(common)
-    for r, (recorder, of) in enumerate(zip(recorders, checkpoints, strict=True)):
-        chosen = next(c for c in of if c.position == position)
-        population.restore(r, chosen.state)
-        recorder.start(chosen)
-    log.info("going on from task %d, step %d", *position)
-    return position

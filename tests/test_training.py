@@ -23,8 +23,10 @@ from continual.metrics import TASK_MEASURES
 from continual.networks import initialization
 from continual.population import Population
 from continual.tracking import run_status
+from continual.tracking.run_folder import RunFolder
 from continual.training import Outcome
 from tests import tiny
+from tests.datasets.writers import random_arrays, write_npz
 
 SUMMARY = {
     "status",
@@ -34,6 +36,7 @@ SUMMARY = {
     "wall_seconds",
     "replicas",
     "config_hash",
+    "data_fingerprint",
     "versions",
     "git_commit",
     "git_diff",
@@ -145,7 +148,7 @@ def test_wall_seconds_go_on_over_a_resume(tmp_path, compose):
     saved = torch.load(file, weights_only=True)
     assert 0 < saved["recorded"]["wall_seconds"] < 600
     saved["recorded"]["wall_seconds"] += 1000
-    torch.save(saved, file)
+    RunFolder(file.parent).save_checkpoint(saved)
     (run,) = tiny.train([config], tmp_path)
     assert run.summary["wall_seconds"] > saved["recorded"]["wall_seconds"] > 1000
 
@@ -256,7 +259,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, compose, cap
     (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert str(tmp_path / "0" / "checkpoint.pt") in warning
     assert "damaged" in warning
-    assert "going on from task 0, step 7" in caplog.text
+    assert "resuming from task 0, step 7" in caplog.text
 
 
 def test_with_no_checkpoint_left_a_run_starts_anew(tmp_path, compose, caplog):
@@ -268,6 +271,98 @@ def test_with_no_checkpoint_left_a_run_starts_anew(tmp_path, compose, caplog):
     (run,) = tiny.train([config], tmp_path)
     assert run.tasks == whole.tasks
     assert len([record for record in caplog.records if "is damaged" in record.message]) == 2
+
+
+def test_a_flipped_bit_in_a_checkpoint_costs_a_chunk_and_nothing_else(tmp_path, compose, caplog):
+    config = compose("engine.chunk_steps=7", "engine.checkpoint_minutes=0")
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    tiny.train_until(2, [config], tmp_path)
+    file = tmp_path / "0" / "checkpoint.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.write_bytes(content)
+    with caplog.at_level(logging.INFO):
+        (run,) = tiny.train([config], tmp_path)
+    assert "resuming from task 0, step 7" in caplog.text
+    assert run.tasks == whole.tasks
+
+
+@pytest.mark.parametrize("lr", ["1e-3", "1e6"], ids=["completed", "diverged"])
+def test_resumed_from_its_very_end_a_run_ends_at_once_however_often(tmp_path, compose, monkeypatch, lr):
+    config = compose("optimizer=sgd", f"optimizer.lr={lr}", "engine.checkpoint_minutes=0")
+    (run,) = tiny.train([config], tmp_path)
+    tasks, state, summary = run.tasks, run.state, run.summary
+    monkeypatch.setattr(Population, "advance", None)  # nothing is trained
+    for _ in range(3):
+        (run.folder / "summary.json").unlink()
+        tiny.train([config], tmp_path)
+        assert run.tasks == tasks
+        tiny.assert_equal(run.state, state)
+        assert {**run.summary, "wall_seconds": 0} == {**summary, "wall_seconds": 0}
+
+
+def test_a_checkpoint_of_another_network_is_passed_over(tmp_path, compose, caplog):
+    """As another version of this program may leave one."""
+    config = compose("engine.chunk_steps=7", "engine.checkpoint_minutes=0")
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    tiny.train_until(1, [config], tmp_path)
+    file = tmp_path / "0" / "checkpoint.pt"
+    saved = torch.load(file, weights_only=True)
+    del saved["state"]["online/loss"]
+    for _ in range(2):  # its predecessor too
+        RunFolder(file.parent).save_checkpoint(saved)
+    with caplog.at_level(logging.WARNING):
+        (run,) = tiny.train([config], tmp_path)
+    assert "is of another network" in caplog.text
+    assert "starting from the beginning" in caplog.text
+    assert run.tasks == whole.tasks
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_with_other_data_a_run_is_refused(tmp_path, finished):
+    file = write_npz(tmp_path / "a.npz", *random_arrays(60, 20, tiny.IMAGE, tiny.CLASSES))
+    config = tiny.small(file, "engine.chunk_steps=7")
+    if finished:
+        tiny.train([config], tmp_path)
+    else:
+        tiny.train_until(2, [config], tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "0").iterdir() if path.is_file()}
+    for classes in (tiny.CLASSES, tiny.CLASSES + 3):
+        write_npz(file, *random_arrays(60, 20, tiny.IMAGE, classes, seed=1))
+        with pytest.raises(ConfigError, match=r"0 holds a run on other data .* put the data back"):
+            tiny.train([config], tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("env", ["permuted_mnist", "easy_hard_cifar100"])
+def test_a_run_with_more_tasks_continues_the_one_with_fewer(tmp_path, compose, monkeypatch, env):
+    more = ("engine.checkpoint_minutes=0", "metrics.forgetting=true", f"env={env}")
+    (whole,) = tiny.train([compose("env.num_tasks=3", *more)], tmp_path / "whole")
+    (run,) = tiny.train([compose("env.num_tasks=2", *more)], tmp_path)
+    longer = compose("env.num_tasks=3", *more)
+    (replica,) = tiny.replicas([longer], tmp_path)
+    assert run_status.outcome_of(replica) is None
+    assert not run_status.has_ended(replica)
+    advance, steps = Population.advance, []
+
+    def counted(population, n):
+        steps.append(n)
+        advance(population, n)
+
+    monkeypatch.setattr(Population, "advance", counted)
+    tiny.train([longer], tmp_path)
+    assert sum(steps) == 20
+    assert run.tasks == whole.tasks
+    assert (run.folder / "forgetting.csv").read_text() == (whole.folder / "forgetting.csv").read_text()
+    tiny.assert_equal(run.state, whole.state)
+    assert run.summary["config_hash"] == whole.summary["config_hash"]
+    assert run_status.has_ended(replica)
+
+
+def test_a_finished_run_may_leave_no_checkpoint(tmp_path, compose):
+    (run,) = tiny.train([compose("engine.checkpoint_minutes=0", "engine.keep_checkpoint=false")], tmp_path)
+    assert not list(run.folder.glob("*.pt"))
+    assert run.summary["status"] == "completed"
 
 
 class Killed(BaseException):
@@ -344,7 +439,7 @@ def test_two_kills_between_the_checkpoints_of_two_replicas_lose_one_chunk_each(t
     caplog.clear()
     with caplog.at_level(logging.INFO):
         runs = tiny.train(configs, tmp_path)
-    assert "going on from task 0, step 14" in caplog.text
+    assert "resuming from task 0, step 14" in caplog.text
     for run, other in zip(runs, whole, strict=True):
         assert run.tasks == other.tasks
         tiny.assert_equal(run.state, other.state)
@@ -361,7 +456,7 @@ def test_a_kill_after_a_damaged_checkpoint_loses_no_more(tmp_path, compose, capl
     caplog.clear()
     with caplog.at_level(logging.INFO):
         (run,) = tiny.train([config], tmp_path)
-    assert "going on from task 0, step 7" in caplog.text
+    assert "resuming from task 0, step 7" in caplog.text
     assert run.tasks == whole.tasks
 
 

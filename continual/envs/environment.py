@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import ClassVar, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -37,6 +37,9 @@ class Environment(ABC):
     A step is one batch of `batch_size` of the task's images; every epoch visits every full batch of a fresh
     shuffle, until `steps_per_task` steps are done.
     """
+
+    tasks_depend_on_their_number: ClassVar[bool] = False
+    """Whether tasks, or the network's outputs, change with `num_tasks`: such a run cannot be prolonged."""
 
     dataset: Dataset
     num_tasks: Count

@@ -11,7 +11,7 @@ from continual import provenance
 from continual.config import Replica
 from continual.errors import UserError
 from continual.identity import config_hash
-from continual.tracking.run_folder import replace_file
+from continual.tracking.storage import replace_file
 
 _NAME = "manifest.json"
 _VERSION = 1

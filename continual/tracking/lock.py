@@ -1,9 +1,13 @@
 """Locks on folders, so that no two processes write to one.
 
 A lock goes with its process, however that ends, and holds on a shared file system of several machines too
-(where that supports `flock`, as NFS has since version 4).
+(where that supports `flock`, as NFS has since version 4). The file says who holds the lock.
+
+This is not `filelock` (4.3): its lock on a file does not say who holds it, and where a file system has no
+`flock` it either fails or leaves a marker that outlives a killed process.
 """
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -17,10 +21,16 @@ from types import TracebackType
 from typing import Self
 
 from continual.errors import UserError
+from continual.tracking.storage import make_folder, saying_what_was_lost
 
 log = logging.getLogger(__name__)
 
+_NAME = ".lock"
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Whoever asks for the holder has the lock for a moment, so every try lasts longer than that.
+_LEAST_PATIENCE = 0.2
+_SECONDS_BETWEEN_TRIES = 0.05
 
 
 class InUseError(UserError):
@@ -31,13 +41,17 @@ class FolderLock:
     """Holds `<folder>/.lock` from `acquire` (or entering a `with`) to `release` or the process's end."""
 
     def __init__(self, folder: Path, patience: float = 0.0) -> None:
-        self.folder, self._patience = folder, patience
+        self.folder, self._patience = folder, max(patience, _LEAST_PATIENCE)
         self._file: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, waiting for `patience` seconds at most; InUseError if another process keeps it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        """Take the lock, waiting for `patience` seconds at most.
+
+        Raises InUseError if another process keeps it, UserError if the lock's file is another user's who lets
+        nobody else open it, StorageError if the folder or the file cannot be made.
+        """
+        make_folder(self.folder)
+        file = _opened(self.folder)
         until = time.monotonic() + self._patience
         while True:
             try:
@@ -45,22 +59,23 @@ class FolderLock:
                 break
             except BlockingIOError as error:
                 if time.monotonic() >= until:
-                    owner = os.read(file, 200).decode(errors="replace").strip()
+                    owner = _owner(file)
                     os.close(file)
                     raise InUseError(
-                        f"{self.folder} is in use by {owner or 'another process'}; "
-                        "wait for that to end, or choose another folder."
+                        f"{self.folder} is in use by {owner}; wait for that to end, or choose another folder."
                     ) from error
-                time.sleep(0.1)
+                time.sleep(_SECONDS_BETWEEN_TRIES)
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     os.close(file)
-                    raise
+                    raise _cannot_open(self.folder, error) from error
                 log.warning("%s: the file system has no locks; start nothing else here.", self.folder)
                 break
         self._file = file
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        # On a full disk, or in another user's file that may only be read, the lock holds without its text.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let others take the lock."""
@@ -76,6 +91,23 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.release()
+
+
+def holder(folder: Path) -> str | None:
+    """Who holds this folder's lock ("process 12 on host"), or None if nobody does; nothing is written."""
+    try:
+        file = os.open(folder / _NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(file)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return None
 
 
 _held: dict[Path, FolderLock] = {}
@@ -103,3 +135,33 @@ def lock_all(folders: Iterable[Path], patience: float) -> ExitStack:
         for folder in sorted(folders):
             stack.enter_context(FolderLock(folder, patience))
         return stack.pop_all()
+
+
+def _opened(folder: Path) -> int:
+    """The lock's file, made if it is not there, for everybody who may write to the folder."""
+    path = folder / _NAME
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in _FORBIDDEN:
+            with saying_what_was_lost(path):
+                raise
+        try:  # another user's: that it can be read is enough to lock it
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            raise _cannot_open(folder, error) from error
+    # Whatever the umask: who may make files in the folder may lock it. Of another user's file it is refused.
+    with contextlib.suppress(OSError):
+        os.fchmod(file, 0o600 | os.stat(folder).st_mode & 0o066)
+    return file
+
+
+def _owner(file: int) -> str:
+    return os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
+
+
+def _cannot_open(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{folder / _NAME} cannot be opened ({error.strerror}): it is another user's, or you may not write "
+        "there; ask its owner to remove it when nothing trains there, or choose another folder."
+    )

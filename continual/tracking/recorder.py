@@ -6,17 +6,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from continual.config import Replica
-from continual.identity import config_hash
-from continual.metrics import backward_transfer, one_step_backward_transfer
+from continual.identity import config_hash, resume_hash
 from continual.provenance import submitted, versions
-from continual.tracking.run_folder import Row, RunFolder, StorageError
+from continual.tracking.run_folder import Row, RunFolder
 from continual.tracking.score import running_scores
+from continual.tracking.storage import StorageError
 from continual.tracking.wandb_run import WandbRun, WandbWriter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Checkpoint:
 
     file: Path
     position: tuple[int, int]
-    state: Mapping[str, Tensor]
+    state: "Mapping[str, Tensor]"
     recorded: Mapping[str, Any]
 
 
@@ -37,8 +38,15 @@ class Recorder:
     the population; without it there is none.
     """
 
-    def __init__(self, replica: Replica, replicas: int, wandb: WandbWriter | None = None) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        replicas: int,
+        wandb: WandbWriter | None = None,
+        data_fingerprint: str | None = None,
+    ) -> None:
         self.replica = replica
+        self._data_fingerprint = data_fingerprint
         self.status = "running"
         self._folder = RunFolder(replica.folder)
         self._replicas = replicas
@@ -47,7 +55,7 @@ class Recorder:
         self._diverged_at = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
-        self._hash = config_hash(replica.config)
+        self._hash, self._resume_hash = config_hash(replica.config), resume_hash(replica.config)
         self._wandb, self._wandb_run = wandb, WandbRun.of(replica)
 
     @property
@@ -60,20 +68,31 @@ class Recorder:
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints in the folder that belong to this config, newest first."""
         return [
-            Checkpoint(file, (saved["task"], saved["step_in_task"]), saved["state"], saved["recorded"])
-            for file, saved in self._folder.load_checkpoints()
-            if saved["config_hash"] == self._hash
+            Checkpoint(
+                saved.file,
+                (saved.content["task"], saved.content["step_in_task"]),
+                saved.content["state"],
+                saved.content["recorded"],
+            )
+            for saved in self._folder.load_checkpoints()
+            if saved.content["config_hash"] == self._resume_hash
+            and saved.content.get("data_fingerprint", self._data_fingerprint) == self._data_fingerprint
         ]
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there is any in the folder, of whatever config and state."""
+        return self._folder.has_checkpoints
 
     def start(self, checkpoint: Checkpoint | None) -> None:
         """Begin to record, from the start or from a checkpoint."""
         if checkpoint:
-            self._folder.go_on_from(checkpoint.file)
+            self._folder.resume_from(checkpoint.file)
         recorded = checkpoint.recorded if checkpoint else {}
         self._folder.remove_summary()
         self._folder.tasks.start(recorded.get("tasks", []))
         if self.replica.config["metrics"]["forgetting"]:
-            self._folder.forgetting.start(recorded.get("forgetting", []))
+            self._folder.forgetting.start([self._padded(row) for row in recorded.get("forgetting", [])])
         self._columns = dict(recorded.get("columns", {}))
         self._scored = list(recorded.get("scored", []))
         self._seconds_before = recorded.get("wall_seconds", 0.0)
@@ -100,21 +119,26 @@ class Recorder:
 
     def add_accuracies(self, accuracies: Sequence[float]) -> None:
         """Record the test accuracy on each task so far, after the last of them."""
-        num_tasks = self.replica.config["env"]["num_tasks"]
         row: Row = {"task": len(accuracies) - 1}
         row |= {str(m): accuracy for m, accuracy in enumerate(accuracies)}
-        row |= {str(m): "" for m in range(len(accuracies), num_tasks)}
-        self._folder.forgetting.add(row)
+        self._folder.forgetting.add(self._padded(row))
+
+    def _padded(self, row: Row) -> Row:
+        """The row with an empty place for each later task: more of them in a run that is prolonged."""
+        return row | {
+            str(m): "" for m in range(int(row["task"]) + 1, self.replica.config["env"]["num_tasks"])
+        }
 
     def mark_diverged(self, step: int) -> None:
         """The loss was not finite at this step (counted from 1 over all tasks)."""
         self.status, self._diverged_at = "diverged", step
 
-    def save_checkpoint(self, position: tuple[int, int], state: Mapping[str, Tensor]) -> None:
-        """Make this the point from which the run goes on: a task, and the steps done in it."""
+    def save_checkpoint(self, position: tuple[int, int], state: "Mapping[str, Tensor]") -> None:
+        """Make this the point from which the run resumes: a task, and the steps done in it."""
         self._folder.save_checkpoint(
             {
-                "config_hash": self._hash,
+                "config_hash": self._resume_hash,
+                "data_fingerprint": self._data_fingerprint,
                 "task": position[0],
                 "step_in_task": position[1],
                 "state": dict(state),
@@ -134,7 +158,7 @@ class Recorder:
         if self.status == "running":
             self.status = "completed"
         self._end({})
-        self._folder.drop_previous_checkpoint()
+        self._folder.drop_checkpoints(keep_last=self.replica.config["engine"]["keep_checkpoint"])
 
     def fail(self, reason: str) -> None:
         """The program stopped with an error."""
@@ -153,6 +177,7 @@ class Recorder:
             "wall_seconds": round(self._seconds(), 3),
             "replicas": self._replicas,
             "config_hash": self._hash,
+            **({"data_fingerprint": self._data_fingerprint} if self._data_fingerprint else {}),
             "versions": versions(),
             **submitted.record(),
             **({"diverged_at_step": self._diverged_at} if self._diverged_at else {}),
@@ -172,6 +197,8 @@ class Recorder:
         rows = self._folder.forgetting.rows
         if self.status != "completed" or not rows:
             return {}
+        from continual.metrics import backward_transfer, one_step_backward_transfer
+
         accuracy_KM = [
             [float("nan") if m > k else row[str(m)] for m in range(len(rows))] for k, row in enumerate(rows)
         ]

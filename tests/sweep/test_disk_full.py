@@ -12,7 +12,7 @@ import pytest
 
 from continual import training
 from continual.tracking import run_status, wandb_run
-from continual.tracking.run_folder import StorageError
+from continual.tracking.storage import StorageError
 from tests import tiny
 from tests.sweep import slow
 from tests.sweep.subprocesses import TINY, Script, until
@@ -87,7 +87,7 @@ def test_with_wandb_it_is_the_same(small_disk: Path, npz: Path, tmp_path: Path) 
     assert "Logging error" not in script.output()
 
     ballast.unlink()
-    assert "going on from task" in Script("train", *arguments, folder=tmp_path).succeed()
+    assert "resuming from task" in Script("train", *arguments, folder=tmp_path).succeed()
     assert (run / "tasks.csv").read_text() == left_alone.tasks
     # Whatever became of the first try.
     assert {row["task"] for row in logged_rows(read_records(run))} == {0, 1}

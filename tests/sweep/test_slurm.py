@@ -149,7 +149,7 @@ def test_a_time_limit(out_of_time: tuple[Path, Script], local: dict[str, bytes])
     assert re.search(r"Restarts=[1-9]", shown)
     log = (sweep / "slurm" / f"{job}_0_log.out").read_text()
     assert "asked to make room: the checkpoints are written" in log
-    assert "going on from task" in log
+    assert "resuming from task" in log
 
 
 def test_detached(npz: Path, tmp_path: Path, local: dict[str, bytes]) -> None:
@@ -202,7 +202,7 @@ def test_whatever_happens_to_its_jobs(npz: Path, tmp_path: Path, local: dict[str
     assert len(progress) == 2 * SEEDS
     Script("sweep", "resume", str(sweep), folder=tmp_path).succeed()
     assert tables(sweep, 2 * SEEDS) == local
-    assert "going on from task" in "".join(path.read_text() for path in sweep.glob("slurm/*.out"))
+    assert "resuming from task" in "".join(path.read_text() for path in sweep.glob("slurm/*.out"))
 
 
 def _running(sweep: Path) -> list[str]:

@@ -1,10 +1,13 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from continual.tracking.lock import FolderLock, InUseError, hold, lock_all, release_held
+from continual.errors import UserError
+from continual.tracking.lock import FolderLock, InUseError, hold, holder, lock_all, release_held
+from continual.tracking.storage import StorageError
 
 _TAKE = "import sys, pathlib; from continual.tracking.lock import *; FolderLock(pathlib.Path(sys.argv[1]))"
 
@@ -45,3 +48,69 @@ def test_what_is_held_is_held_once(tmp_path: Path) -> None:
     release_held()
     with FolderLock(tmp_path):
         pass
+
+
+def test_who_holds_it_is_known_and_looking_takes_nothing(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+    assert not (tmp_path / ".lock").exists()
+    with FolderLock(tmp_path):
+        assert str(holder(tmp_path)).startswith(f"process {os.getpid()} on ")
+    assert holder(tmp_path) is None
+    with FolderLock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o644), (0o775, 0o664), (0o777, 0o666)])
+def test_whoever_may_write_to_the_folder_may_lock_it(
+    tmp_path: Path, folder_mode: int, file_mode: int
+) -> None:
+    """Whatever the umask of the first one is."""
+    tmp_path.chmod(folder_mode)
+    before = os.umask(0o077)
+    try:
+        with FolderLock(tmp_path):
+            assert (tmp_path / ".lock").stat().st_mode & 0o777 == file_mode
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_that_can_only_be_read_still_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FolderLock(tmp_path):
+        pass
+    really = os.open
+
+    def of_another_user(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", of_another_user)
+    with FolderLock(tmp_path), pytest.raises(InUseError):
+        FolderLock(tmp_path).acquire()
+
+
+def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(UserError, match=r"\.lock cannot be opened \(Permission denied\): .* ask its owner"):
+        FolderLock(tmp_path).acquire()
+
+
+def test_no_room_for_a_lock_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *_: object) -> int:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(StorageError, match=r"\.lock cannot be written \(No space left .*\); make room"):
+        FolderLock(tmp_path).acquire()
+
+
+def test_no_room_for_its_text_hinders_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with FolderLock(tmp_path), pytest.raises(InUseError, match="in use by another process"):
+        FolderLock(tmp_path).acquire()
