@@ -1,4 +1,4 @@
-"""`continual-sweep status|wait|cancel|resume FOLDER`: what becomes of a sweep after its start."""
+"""`continual-sweep status|wait|cancel|resume|upload FOLDER`: what becomes of a sweep after its start."""
 
 import argparse
 import logging
@@ -18,6 +18,7 @@ from continual.errors import UserError
 from continual.sweep import frozen, slurm_queue
 from continual.sweep.launcher import SweepLauncher
 from continual.sweep.manifest import Manifest
+from continual.sweep.upload import upload
 from continual.tracking import run_status
 from continual.tracking.lock import hold, release_held
 from continual.tracking.run_folder import read_summary
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
     try:
+        if asked.command is upload:  # of any folder of runs
+            return int(upload(asked.folder, asked.again) > 0)
         manifest = Manifest.read(asked.folder)
         if manifest is None:
             raise UserError(
@@ -140,12 +143,17 @@ def _and_more(console: Console, lines: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sweep.py", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="status|wait|cancel|resume")
+    commands = parser.add_subparsers(required=True, metavar="status|wait|cancel|resume|upload")
     for name, command in (("status", status), ("wait", wait), ("cancel", cancel), ("resume", resume)):
         text = str(command.__doc__).splitlines()[0]
         one = commands.add_parser(name, help=text, description=text)
         one.add_argument("folder", type=_folder, help="the sweep's folder (hydra.sweep.dir)")
         one.set_defaults(command=command)
+    text = "Send to W&B what has not reached it."
+    one = commands.add_parser("upload", help=text, description=text)
+    one.add_argument("folder", type=_folder, help="the folder of a sweep, a run or several of them")
+    one.add_argument("--again", action="store_true", help="also what is known to have arrived")
+    one.set_defaults(command=upload)
     return parser
 
 

@@ -243,6 +243,32 @@ def _newest_position(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def read_tasks(path: Path) -> list[Row]:
+    """The whole rows of the tasks.csv in this folder, numbers as numbers; none where there is none."""
+    try:
+        text = (path / "tasks.csv").read_text()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path / 'tasks.csv'} cannot be read ({error}).") from error
+    whole = text[: text.rfind("\n") + 1]  # a process that is killed may leave a part of a row
+    return [
+        {key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(io.StringIO(whole))
+    ]
+
+
+def _value(column: str, cell: str) -> float | int | str:
+    if column == "task_type":
+        return cell
+    try:
+        return int(cell)
+    except ValueError:
+        try:
+            return float(cell)
+        except ValueError:
+            return cell
+
+
 def _csv(rows: list[Row], header: bool) -> str:
     if not rows:
         return ""

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from continual.config import Replica
@@ -34,7 +35,7 @@ _COLUMNS_OF_CHOICES = {
     "optimizer": "optimizer",
 }
 _LONGEST_TAG = 64  # characters; W&B refuses longer ones
-_PATIENCE = 150.0  # seconds that the runs may take to be written at the end
+_TIMEOUT = 30.0  # seconds until a server counts as out of reach; a run's end may take twice that
 
 
 def section_key(column: str) -> str:
@@ -96,6 +97,16 @@ class WandbRun:
             entity=wandb["entity"],
         )
 
+    def has_arrived(self, rows: int, summary: Mapping[str, Any] | None) -> bool:
+        """Whether the server has had this many rows of the run and this summary, as the folder says."""
+        try:
+            uploaded = json.loads((Path(self.folder or "") / "wandb" / "uploaded.json").read_bytes())
+        except (OSError, ValueError):
+            return False
+        status = summary and summary.get("status")
+        now = {"id": self.id, "project": self.project, "entity": self.entity, "rows": rows, "status": status}
+        return bool(uploaded == now)
+
 
 class WandbWriter:
     """Writes W&B runs in another process; nothing that goes wrong there is raised here.
@@ -120,7 +131,7 @@ class WandbWriter:
             return
         self._streams[str(run.folder)] = self._live and run.mode == "online"
         resume = "allow" if resumed and run.mode == "online" else None
-        start = {**asdict(run), "resume": resume, "live": self._live}
+        start = {**asdict(run), "resume": resume, "live": self._live, "timeout": _TIMEOUT}
         self._send(run, {"start": start})
 
     def log(self, run: WandbRun, row: Mapping[str, float | int | str | None]) -> None:
@@ -144,7 +155,7 @@ class WandbWriter:
         with contextlib.suppress(OSError):
             assert self._process.stdin
             self._process.stdin.close()
-        self._listener.join(_PATIENCE)
+        self._listener.join(5 * _TIMEOUT)
         if self._listener.is_alive():
             _warn("W&B takes too long")
             self._process.kill()

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 SECTIONS = ("performance", "plasticity", "plasticity_by_layer")
 
-_INIT_TIMEOUT = 30.0  # seconds until a server counts as out of reach
-_FINISH_TIMEOUT = 60.0  # seconds that a finished run may take to reach the server
 _AT_A_TIME = 4  # runs that are started at a time, or, where their rows are all there, written
 
 _BYTES_AROUND = 6  # at least, around a key and a value in an offline run's file
@@ -45,6 +43,7 @@ class RunWriter(threading.Thread):
         super().__init__()
         self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._start, self._shared = start, shared
+        self._waits_since = 0.0
 
     def run(self) -> None:
         """Write the run; a failure becomes a warning."""
@@ -53,13 +52,15 @@ class RunWriter(threading.Thread):
             with self._shared.slots:
                 if self._shared.server_lost and self._start["mode"] == "online":
                     return
+                self._waits_since = time.monotonic()
                 run = _open(self._start)
                 if not live:
                     self._write(run)
             if live:
                 self._write(run)
         except Exception as error:  # whatever it is, the run can be written later
-            self._shared.failed(self._start, error)
+            waited = time.monotonic() - self._waits_since
+            self._shared.failed(self._start, error, waited >= self._start["timeout"])
 
     def _write(self, run: "wandb.Run") -> None:
         start, rows, size, last = self._start, 0, 0, Message()
@@ -76,6 +77,7 @@ class RunWriter(threading.Thread):
             run.summary.update(last["summary"])
         else:
             run.mark_preempting()
+        self._waits_since = time.monotonic()
         run.finish(exit_code=0 if last and not last["failed"] else 1)
         if start["folder"] is None:  # the run that a sweep's agent asked for is nowhere but at the server
             return
@@ -114,10 +116,10 @@ class Shared:
         with self._lock, contextlib.suppress(OSError):
             print(json.dumps(message), file=self._out, flush=True)
 
-    def failed(self, start: Message, error: Exception) -> None:
-        """Say what became of a run: once for all runs of a mode, the others have the same trouble."""
+    def failed(self, start: Message, error: Exception, timed_out: bool) -> None:
+        """Say what became of a run: once for all runs of a mode, others have the same trouble."""
         mode = start["mode"]
-        self.server_lost |= mode == "online"
+        self.server_lost |= mode == "online" and timed_out
         with self._lock:
             if mode in self._warned:
                 return
@@ -141,6 +143,7 @@ def _open(start: Message) -> "wandb.Run":
             project=start["project"],
             entity=start["entity"],
             root_dir=start["folder"] or tempfile.gettempdir(),
+            program="continual",
             mode=start["mode"],
             resume=start["resume"],
             reinit="create_new",
@@ -149,8 +152,8 @@ def _open(start: Message) -> "wandb.Run":
             silent=True,
             quiet=True,
             console="off",
-            init_timeout=_INIT_TIMEOUT,
-            finish_timeout=_FINISH_TIMEOUT,
+            init_timeout=start["timeout"],
+            finish_timeout=2 * start["timeout"],
             finish_timeout_raises=True,
             save_code=False,
             disable_code=True,
