@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from continual.errors import UserError
 from continual.tracking.storage import make_folder, replace_file, saying_what_was_lost, write_beside
 
 Row: TypeAlias = dict[str, float | int | str]
@@ -250,7 +251,7 @@ def read_tasks(path: Path) -> list[Row]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise StorageError(f"{path / 'tasks.csv'} cannot be read ({error}).") from error
+        raise UserError(f"{path / 'tasks.csv'} cannot be read ({error}).") from error
     whole = text[: text.rfind("\n") + 1]  # a process that is killed may leave a part of a row
     return [
         {key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(io.StringIO(whole))

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,24 @@ class WandbRun:
             entity=wandb["entity"],
         )
 
+    @classmethod
+    def of_agent(cls, runs: Sequence[Replica]) -> "WandbRun":
+        """The run that a sweep's agent asked for: W&B knows what it is called; its columns are all runs'."""
+        one, *others = (cls.of(run) for run in runs)
+        shared = {k: v for k, v in one.config.items() if all(other.config.get(k) == v for other in others)}
+        return cls(
+            folder=None,
+            mode="online",
+            id=None,
+            name=None,
+            group=None,
+            job_type=None,
+            tags=(),
+            config={**shared, "runs": len(runs)},
+            project=None,
+            entity=None,
+        )
+
     def has_arrived(self, rows: int, summary: Mapping[str, Any] | None) -> bool:
         """Whether the server has had this many rows of the run and this summary, as the folder says."""
         try:
@@ -113,12 +131,13 @@ class WandbWriter:
 
     `live` runs are seen as they train, where their mode is online. Otherwise rows are held back until
     `close`, which is to be called however the training ends: runs that were not ended are then left as
-    interrupted. A failure is one warning per writer and mode, and the training goes on.
+    interrupted. With `agent` it writes the run that a sweep's agent asked for. A failure is one warning per
+    writer and mode, and the training goes on.
     """
 
-    def __init__(self, live: bool = True) -> None:
+    def __init__(self, live: bool = True, agent: bool = False) -> None:
         self.arrived: set[str] = set()  # folders whose runs the server has in full
-        self._live = live
+        self._live, self._agent = live, agent
         self._held: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
@@ -190,7 +209,7 @@ class WandbWriter:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=environment(os.environ),
+            env=environment(os.environ, self._agent),
             start_new_session=True,  # a Ctrl-C asks training to stop, and that writes the rest
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)

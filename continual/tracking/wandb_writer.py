@@ -75,7 +75,7 @@ class RunWriter(threading.Thread):
                 last = message
         if last:
             run.summary.update(last["summary"])
-        else:
+        elif start["folder"] is not None:  # W&B would give an agent the same run again
             run.mark_preempting()
         self._waits_since = time.monotonic()
         run.finish(exit_code=0 if last and not last["failed"] else 1)

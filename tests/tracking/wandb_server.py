@@ -54,9 +54,8 @@ class WandbServer:
         self.saved: list[dict[str, Any]] = []
         self.refuse: Callable[[str], int] = lambda path: 0
         self.lost = False
-        self.commands: list[dict[str, Any]] = []
         self.sweep_config = ""
-        self.heartbeats: list[dict[str, Any]] = []
+        self.lead: Callable[[dict[str, bool]], list[dict[str, Any]]] = lambda running: [{"type": "exit"}]
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"server_state": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -146,6 +145,21 @@ class WandbServer:
             "tags": [],
             "wandbConfig": json.dumps({"t": {}}),
         }
+
+    # A sweep
+
+    def _answer_SweepWithRuns(self, given: dict[str, Any]) -> dict[str, Any]:
+        runs: dict[str, Any] = {"edges": []}
+        sweep = {"id": "U3dlZXA6MQ==", "name": given["sweep"], "config": self.sweep_config, "runs": runs}
+        return {"project": {"sweep": sweep}}
+
+    def _answer_CreateAgent(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"createAgent": {"agent": {"id": "QWdlbnQ6MQ=="}}}
+
+    def _answer_Heartbeat(self, given: dict[str, Any]) -> dict[str, Any]:
+        running = json.loads(given["runState"])
+        commands = self.lead(running)
+        return {"agentHeartbeat": {"agent": {"id": given["id"]}, "commands": json.dumps(commands)}}
 
     # The file stream
 
