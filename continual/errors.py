@@ -14,3 +14,7 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """A dataset that is absent, damaged or of an unknown form."""
+
+
+class Stopped(UserError):
+    """Training was asked to stop, and has written its checkpoints; the message says how to resume it."""

@@ -16,7 +16,7 @@ from continual.learner import Learner
 from continual.pausing import Interrupted, Pause
 from continual.population import Population
 from continual.resuming import resume
-from continual.tracking import run_status
+from continual.tracking import frozen, run_status
 from continual.tracking.lock import lock_all
 from continual.tracking.progress import Snapshot
 from continual.tracking.recorder import Recorder
@@ -47,6 +47,7 @@ def train(
     try:
         with lock_all((replica.folder for replica in replicas), _SECONDS_FOR_ANOTHER):
             for replica in replicas:
+                frozen.check(replica)
                 run_status.check_data(replica, environment.dataset.fingerprint)
             return _train(replicas, learner, environment, report, should_stop)
     except torch.OutOfMemoryError as error:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,9 @@ def cli(workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
             entry.main()
         except SystemExit as end:
             code = end.code
+        except Exception:  # what Python makes of it at the end of a process
+            traceback.print_exc()
+            code = 1
         finally:
             # Hydra lets the root logger write to the stream that is captured now, and to a file.
             for handler in set(root.handlers) - set(handlers):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.config import (
     EngineConfig,
     MetricsConfig,

@@ -10,7 +10,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from continual.cli.best import register_best
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.config import check_config
 from tests import tiny
 from tests.datasets.writers import random_arrays, write_npz

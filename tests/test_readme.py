@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from continual.cli.best import register_best
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.cli.optuna import Search
 from continual.config import check_config
 

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from continual.cli.best import register_best
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.cli.resolvers import register_resolvers
 from continual.errors import ConfigError, DataError
 from continual.report.runs import load

@@ -8,7 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.cli.resolvers import register_resolvers
 
 STRENGTHS = {1e-2, 1e-3, 1e-4, 1e-5}

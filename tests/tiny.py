@@ -19,7 +19,7 @@ from torch.torch_version import TorchVersion
 
 from continual import building, training
 from continual.cli.best import register_best
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.cli.resolvers import register_resolvers
 from continual.config import Replica
 from continual.datasets.dataset import Dataset

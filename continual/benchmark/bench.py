@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
 from continual import building
 from continual.benchmark import contender, footprint
 from continual.benchmark.contender import Clock, Contender
 from continual.benchmark.results import Speed
-from continual.cli import jobs
-from continual.cli.entry import config_folder
+from continual.cli.composing import compose
+from continual.cli.jobs import run_of
 from continual.config import Replica
 from continual.datasets.mnist import mnist
 from continual.errors import DataError
@@ -60,9 +59,7 @@ class Bench:
     def compose(self, problem: Problem, *overrides: str, replicas: int = 1) -> list[Replica]:
         """Replicas of this problem with the seeds 0, 1, ...; ConfigError if they cannot be run."""
         settings = [f"device={self.device}", f"engine.compile={str(not self.quick).lower()}"]
-        with initialize_config_dir(version_base="1.3", config_dir=str(config_folder())):
-            composed = compose("train", [*problem.overrides, *settings, *overrides])
-        run = jobs.replica(composed, {}, Path(), "benchmark")
+        run = run_of(compose([*problem.overrides, *settings, *overrides]), "benchmark")
         return [dataclasses.replace(run, config={**run.config, "seed": seed}) for seed in range(replicas)]
 
     def population(self, problem: Problem, *overrides: str, replicas: int) -> Contender:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from continual.benchmark import convolutions, footprint
 from continual.benchmark.bench import Bench, Problem
 from continual.benchmark.results import Amount, Row
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.machine import cores
 
 Section: TypeAlias = Callable[[Bench], Iterator[Row]]

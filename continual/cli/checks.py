@@ -1,105 +1,48 @@
-"""A Hydra callback: what is wrong with a run or a sweep is said before Hydra writes anything for it."""
+"""What a config has to say and what it may not: checks that are made before anything is read or written."""
 
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import PurePath
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
-from hydra.plugins.plugin import Plugin
-from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
-
-from continual import building, schema
-from continual.cli import jobs, optuna
-from continual.cli.grid import GridSweeper
-from continual.cli.messages import one_sentence
-from continual.cli.plain import plain
-from continual.cli.sweeper import in_words
-from continual.config import Config, check_here
+from continual.config import Config, EngineConfig, MetricsConfig, WandbConfig, check_config
 from continual.errors import ConfigError
-from continual.sweep.launcher import SweepLauncher
-from continual.tracking.lock import hold
+
+_PARTS = {"engine": EngineConfig, "metrics": MetricsConfig, "wandb": WandbConfig}
 
 
-class CheckBeforeRun(Callback):
-    """Composes and checks everything, reads the data, and ends the process with 1 if something is wrong."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with _ending_the_process():
-            folder = Path(config.hydra.run.dir)
-            with open_dict(config):
-                config.hydra.runtime.output_dir = str(folder.absolute())
-            building.prepare(jobs.checked(config, folder, folder.name).config)
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        with _ending_the_process():
-            jobs.check_writable(Path(config.hydra.sweep.dir))
-            _check_plugins(config)
-            loader = GlobalHydra.instance().config_loader()
-            trainable = _launchers_check(config.hydra.launcher)
-            jobs.of_sweep(loader, config).check(_foreseeable_jobs(config, loader), 0, trainable)
-            hold(Path(config.hydra.sweep.dir))
+def check_complete(config: Config) -> None:
+    """ConfigError if a composed config cannot be run, or lacks a key that conf/train.yaml gives a value."""
+    check_config(config)
+    for part, kind in _PARTS.items():
+        for field in fields(kind):
+            if field.name not in config[part]:
+                raise ConfigError(f"{part}.{field.name}: missing; give it a value.")
 
 
-def _check_plugins(config: DictConfig) -> None:
-    """The launcher and the sweeper, as far as they are ours, and whether they go together."""
-    for name in ("launcher", "sweeper"):
-        node = plain(config.hydra[name])
-        if str(node.get("_target_")).startswith("continual."):
-            schema.check(node, f"hydra.{name}")
-    if config.hydra.launcher.get("detach") and not _is_grid(config.hydra.sweeper):
+def check_hydra(node: Mapping[str, Any]) -> None:
+    """ConfigError for settings of Hydra's that this program does not follow, or cannot use.
+
+    `node` is Hydra's own node as plain values, its interpolations as they are.
+    """
+    if node.get("callbacks"):
+        raise ConfigError("hydra.callbacks: no callbacks are called here; leave it empty.")
+    if node["job"].get("chdir"):
         raise ConfigError(
-            "hydra.launcher.detach: a search needs the results of its trials to go on; leave it false with "
-            f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']}."
+            "hydra.job.chdir: the paths of a config start where the command is given; leave it false."
         )
-
-
-def _launchers_check(node: DictConfig) -> Callable[[Config], None]:
-    """What says whether a run can be trained where this launcher trains: other people's do so here."""
-    if not str(node.get("_target_")).startswith("continual."):
-        return check_here
-    launcher: SweepLauncher = instantiate(node)
-    return launcher.check
-
-
-def _foreseeable_jobs(sweep: DictConfig, loader: ConfigLoader) -> list[list[str]]:
-    """The overrides of a grid's jobs, or of the edges of a search; other sweepers' are not known before."""
-    sweeper = sweep.hydra.sweeper
-    if not _is_grid(sweeper) and not _is(sweeper, optuna.OptunaSweeper):
-        return []
-    arguments = [*in_words(sweeper.params or {}), *jobs.overrides_of(sweep)]
-    if _is(sweeper, optuna.OptunaSweeper):
-        optuna.check_installed()
-        search = optuna.Search.of(arguments, loader)
-        return [run for values in search.edges() for run in search.runs(values)]
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
-    [grid] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    return grid
-
-
-def _is_grid(sweeper: DictConfig) -> bool:
-    return _is(sweeper, GridSweeper) or _is(sweeper, BasicSweeper)
-
-
-def _is(node: DictConfig, plugin: type[Plugin]) -> bool:
-    return bool(node.get("_target_") == f"{plugin.__module__}.{plugin.__name__}")
-
-
-@contextmanager
-def _ending_the_process() -> Iterator[None]:
-    """An error ends the process: Hydra would turn a callback's exception into a warning and go on."""
-    try:
-        yield
-    except Exception as error:
-        sentence = one_sentence(error)
-        if sentence is None:
-            traceback.print_exc()
-            raise SystemExit(1) from error
-        sys.exit(f"error: {sentence}")
+    if node.get("output_subdir") != ".hydra":
+        raise ConfigError("hydra.output_subdir: a run's config is kept in .hydra; leave it as it is.")
+    name = node["job"].get("name")
+    if not isinstance(name, str) or name in ("", ".", "..") or PurePath(name).name != name:
+        raise ConfigError(
+            f"hydra.job.name: must be a name without slashes, as a file is called by it; not {name!r}."
+        )
+    for path in (("run", "dir"), ("sweep", "dir"), ("sweep", "subdir")):
+        value = (node.get(path[0]) or {}).get(path[1])
+        if value in (None, ""):
+            raise ConfigError(f"hydra.{'.'.join(path)}: missing; it must name a folder.")
+    for plugin in ("launcher", "sweeper"):
+        one = node.get(plugin)
+        if not isinstance(one, Mapping) or not isinstance(one.get("_target_"), str):
+            raise ConfigError(f"hydra.{plugin}: missing; choose one with hydra/{plugin}=...")

@@ -1,135 +1,340 @@
-"""The configs of a sweep's jobs, composed by Hydra once for each choice of options.
+"""From overrides to configs: Hydra composes, once for each choice of options.
 
 Hydra reads all YAML again for every job, which takes 0.1 s. Jobs that choose the same options differ in
 plain values only, and those are set on a copy of what was composed for the first of them.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra._internal import config_loader_impl
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+import hydra
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, open_dict, read_write
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
+from continual.cli.best import register_best
+from continual.cli.grammar import Grammar, dirname, quoted
 from continual.cli.messages import one_sentence
 from continual.cli.plain import plain
+from continual.cli.resolvers import register_resolvers
 from continual.errors import ConfigError
+from continual.sweep.jobs import naming
 
 # What of Hydra's own node is a job's own.
 _OWN = ("job", "overrides", "runtime")
+# What no config of a run speaks of, and is the larger part of the node.
+_LARGE = ("hydra_logging", "job_logging")
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A job as Hydra has composed it: its config with the `hydra` node, until the next one is composed.
+    """A run as Hydra has composed it, as plain values.
 
-    `shared` is what of that node many jobs have in common, as plain values.
+    Attributes:
+        number: its number in the sweep.
+        overrides: what was typed for it, but for Hydra's own keys.
+        config: its config, resolved, without Hydra's own node.
+        folder: where its results would go by its number.
+        hydra: Hydra's own node, its interpolations as they are, as in the file that Hydra writes.
     """
 
     number: int
     overrides: list[str]
-    config: DictConfig
-    shared: dict[str, Any]
+    config: dict[str, Any]
+    folder: Path
+    hydra: dict[str, Any]
 
     @property
-    def folder(self) -> Path:
-        """Where its results would go by its number."""
-        sweep = self.config.hydra.sweep
-        return Path(sweep.dir) / str(sweep.subdir)
+    def choices(self) -> dict[str, str]:
+        """The options chosen in each config group, `hydra/...` too."""
+        return {name: str(option) for name, option in self.hydra["runtime"]["choices"].items() if option}
 
-    def hydra_node(self) -> dict[str, Any]:
-        """Hydra's own node as plain values, its interpolations as they are, as in the file Hydra writes."""
-        return {**self.shared, **{name: plain(self.config.hydra[name], resolve=False) for name in _OWN}}
+    @property
+    def launcher(self) -> dict[str, Any]:
+        """The node of the launcher."""
+        return dict(self.hydra["launcher"] or {})
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The values to sweep over besides those that are typed: `sweep=paper` gives some."""
+        return dict((self.hydra["sweeper"] or {}).get("params") or {})
 
 
+@dataclass
 class Composer:
-    """Composes the jobs of one sweep."""
+    """Composes the configs of one command.
 
-    def __init__(self, loader: ConfigLoader, sweep: DictConfig) -> None:
-        self._loader, self._sweep = loader, sweep
-        self._parser = OverridesParser.create()
-        self._templates: dict[tuple[str, ...], tuple[DictConfig, DictConfig, dict[str, Any]]] = {}
-        self._is_group: dict[str, bool] = {}
+    `config_folder` holds the primary config `name`; `own_folder` is the user's, beside it. `fixed` are keys
+    of Hydra's own node with values that every config gets; `given` are others, from the caller.
+    """
 
-    def compose(self, overrides: Sequence[str], number: int) -> Composed:
-        """The job with these overrides; ConfigError, naming the job, if there is no such config."""
-        with naming(number, overrides):
-            try:
-                config, shared = self._from_template(overrides)
-            except Exception:  # Hydra says best what is wrong
-                config = self._loader.load_sweep_config(self._sweep, list(overrides))
-                shared = plain(config.hydra, resolve=False)
-            with read_write(config.hydra), open_dict(config):
-                config.hydra.job.id = str(number)
-                config.hydra.job.num = number
-                composed = Composed(number, list(overrides), config, shared)
-                config.hydra.runtime.output_dir = str(composed.folder.absolute())
-            return composed
+    config_folder: Path = field(default_factory=lambda: config_folder())
+    name: str = "train"
+    own_folder: Path | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.own_folder is not None and not self.own_folder.expanduser().is_dir():
+            raise ConfigError(f"{self.own_folder}: there is no such folder of configs.")
+        self._grammar = Grammar()
+        self._templates: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
+        self._options: dict[str, list[str]] = {}
+        self._of_sweep: list[str] = []  # overrides of Hydra's own keys, which are every job's
+
+    @contextmanager
+    def started(self) -> Iterator[ConfigLoader]:
+        """Hydra, started for these folders; what the caller's own use of it had set comes back afterwards."""
+        with _hydra(self.config_folder) as loader:
+            if self._grammar.loader is None:
+                self._grammar = Grammar(loader)
+            yield loader
+
+    def read(self, overrides: Sequence[str]) -> list[Override]:
+        """These overrides; ConfigError for one that cannot be read, or that gives a group no name."""
+        with self.started():
+            found = self._grammar.read(overrides)
+            for one in found:
+                self._check_choice(one)
+        return found
+
+    def whole(self, overrides: Sequence[str]) -> DictConfig:
+        """The config with these overrides, of which none sweeps, with Hydra's own node."""
+        searchpath = [f"file://{self.own_folder.expanduser().absolute()}"] if self.own_folder else []
+        found = [one for one in overrides if not one.startswith("hydra.searchpath=")]
+        if searchpath:
+            for one in self._grammar.read(o for o in overrides if o not in found):
+                value: Any = one.value()
+                searchpath += value if isinstance(value, list) else [value]
+            found.append(f"hydra.searchpath=[{','.join(map(quoted, searchpath))}]")
+        else:
+            found = list(overrides)
+        with self.started():
+            composed = hydra.compose(self.name, found, return_hydra_config=True)
+        for key, value in {**self.given, **self.fixed}.items():
+            with read_write(composed.hydra):
+                OmegaConf.update(composed, key, value)
+        return composed
+
+    def job(self, overrides: Sequence[str], number: int) -> Composed:
+        """The job of a sweep with these overrides; ConfigError, naming it, if there is no such config."""
+        with _naming(number, overrides), self.started():
+            config, shared = self._from_template(overrides)
+            sweep = config.hydra.sweep
+            return _composed(config, shared, number, lambda: Path(sweep.dir) / str(sweep.subdir))
+
+    def run(self, overrides: Sequence[str]) -> Composed:
+        """A run of its own, whose folder is `hydra.run.dir`; ConfigError if there is no such config."""
+        with _one_sentence(), self.started():
+            self.read(overrides)
+            config = self.whole(overrides)
+            shared = plain(config.hydra, resolve=False)
+            return _composed(config, shared, None, lambda: Path(config.hydra.run.dir))
+
+    def swept(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of a sweep as a whole, for its folder, launcher and sweeper.
+
+        It has each swept group's default option, so that it lacks what is set below such a group.
+        """
+        with _one_sentence(), self.started():
+            parsed = self.read(overrides)
+            for one in parsed:
+                if one.is_sweep_override() and one.is_hydra_override():
+                    raise ConfigError(f"{one.input_line}: Hydra's own keys have one value in a sweep.")
+            below = tuple(
+                one.key_or_group.replace("/", ".") + "." for one in parsed if one.is_sweep_override()
+            )
+            kept = [
+                text
+                for text, one in zip(overrides, parsed, strict=True)
+                if not one.is_sweep_override() and not one.key_or_group.startswith(below)
+            ]
+            self._of_sweep = [
+                text for text, one in zip(overrides, parsed, strict=True) if one.is_hydra_override()
+            ]
+            config = self.whole([*kept, "hydra.mode=MULTIRUN"])
+            with read_write(config.hydra), open_dict(config.hydra):
+                config.hydra.overrides.task = [
+                    text for text, one in zip(overrides, parsed, strict=True) if not one.is_hydra_override()
+                ]
+            return config
+
+    def has(self, overrides: Sequence[str], key: str) -> bool:
+        """Whether the config with these overrides has this key."""
+        with self.started():
+            config, _ = self._template(overrides)
+            missing = object()
+            return OmegaConf.select(config, key, default=missing) is not missing
 
     def _from_template(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
-        parsed = self._parser.parse_overrides(list(overrides))
+        parsed = self.read(overrides)
         sets = [one for one in parsed if self._sets_a_value(one)]
-        key = tuple(text for text, one in zip(overrides, parsed, strict=True) if not self._sets_a_value(one))
-        if key not in self._templates:
-            template = self._loader.load_sweep_config(self._sweep, list(key))
-            hydra = template.hydra
-            _content(template).pop("hydra")
-            self._templates[key] = template, hydra, plain(hydra, resolve=False)
-        template, hydra, shared = self._templates[key]
-        # Hydra's own node is the larger part by far. It is not copied: each job in turn has it.
+        template, shared = self._template(overrides)
         config = copy.deepcopy(template)
-        _content(config)["hydra"] = hydra
-        hydra._set_parent(config)
-        ConfigLoaderImpl._apply_overrides_to_config(sets, config)
+        try:
+            for one in sets:
+                OmegaConf.update(config, one.key_or_group, one.value())
+        except OmegaConfBaseException:
+            self.whole(overrides)  # raises Hydra's own error, which says best what is wrong
+            raise
         node = config.hydra
         with read_write(node), open_dict(node):
-            node.overrides.task = [
-                text for text, one in zip(overrides, parsed, strict=True) if not one.is_hydra_override()
-            ]
-            dirname = getattr(config_loader_impl, "get_overrides_dirname", None)
-            if dirname is not None:  # Hydra 1.4 makes this of the overrides when it is asked for
-                names = node.job.config.override_dirname
-                node.job.override_dirname = dirname(
-                    overrides=[one for one in parsed if not one.is_hydra_override()],
-                    kv_sep=names.kv_sep,
-                    item_sep=names.item_sep,
-                    exclude_keys=names.exclude_keys,
-                )
+            typed = [one for one in parsed if not one.is_hydra_override()]
+            node.overrides.task = [str(one.input_line) for one in typed]
+            how = node.job.config.override_dirname
+            node.job.override_dirname = dirname(typed, how.kv_sep, how.item_sep, how.exclude_keys)
         return config, shared
+
+    def _template(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
+        """What was composed for the options that these overrides choose, without the values that they set."""
+        parsed = self._grammar.read(overrides)
+        key = tuple(text for text, one in zip(overrides, parsed, strict=True) if not self._sets_a_value(one))
+        if key not in self._templates:
+            template = self.whole([*self._of_sweep, *key])
+            shared = plain(template.hydra, resolve=False)
+            with read_write(template), open_dict(template):
+                for name in _LARGE:
+                    template.hydra[name] = {}
+            self._templates[key] = template, shared
+        return self._templates[key]
+
+    def forget(self) -> None:
+        """What is in `fixed` has changed."""
+        self._templates.clear()
 
     def _sets_a_value(self, override: Override) -> bool:
         """Whether this changes no more than the value of a key that is there."""
-        key = override.key_or_group
-        if key not in self._is_group:
-            self._is_group[key] = bool(self._loader.get_group_options(key))
         return (
             override.type == OverrideType.CHANGE
             and override.package is None
             and not override.is_hydra_override()
-            and not self._is_group[key]
+            and not self._options_of(override.key_or_group)
         )
 
+    def _options_of(self, key: str) -> list[str]:
+        """The options of a config group; none if this is a key."""
+        if key not in self._options:
+            loader = self._grammar.loader
+            assert loader is not None
+            self._options[key] = loader.get_group_options(key, results_filter=ObjectType.CONFIG)
+        return self._options[key]
 
-def _content(config: DictConfig) -> dict[Any, Any]:
-    content = config._content
-    assert isinstance(content, dict)
-    return content
+    def _check_choice(self, override: Override) -> None:
+        """ConfigError if several options are given to a group that takes one, or none at all."""
+        group = override.key_or_group
+        if override.is_delete() or not self._options_of(group):
+            return
+        values = list(override.sweep_iterator()) if override.is_discrete_sweep() else [override.value()]
+        for value in values:
+            if value is None:
+                raise ConfigError(
+                    f"{override.input_line}: a config group takes the name of one of its options."
+                )
+            if isinstance(value, list | dict):
+                listed = ",".join(map(str, value))
+                raise ConfigError(
+                    f"{override.input_line}: {group} takes the name of one option; "
+                    f"to sweep over several, -m {group}={listed}."
+                )
+
+
+def compose(overrides: Sequence[str], own_folder: Path | None = None) -> Composed:
+    """One run's config with these overrides, of which none sweeps; ConfigError if there is no such config."""
+    return Composer(own_folder=own_folder).run(overrides)
+
+
+def config_folder() -> Path:
+    """The folder of the YAML configs: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).parents[1]
+    checkout = package.parent / "conf"
+    return checkout if (checkout / "train.yaml").exists() else package / "conf"
 
 
 @contextmanager
-def naming(number: int, overrides: Sequence[str]) -> Iterator[None]:
+def resolving(config: DictConfig) -> Iterator[None]:
+    """Within it, ${hydra:...} stands for what is in this config."""
+    settings = HydraConfig.instance()
+    before = settings.cfg
+    settings.cfg = config  # type: ignore[assignment]  # set_config would make a copy
+    try:
+        yield
+    finally:
+        settings.cfg = before
+
+
+def _composed(
+    config: DictConfig, shared: Mapping[str, Any], number: int | None, folder: Callable[[], Path]
+) -> Composed:
+    """A composed config as plain values, resolved as Hydra would within its run."""
+    with resolving(config):
+        with read_write(config.hydra), open_dict(config.hydra):
+            if number is not None:
+                config.hydra.job.id, config.hydra.job.num = str(number), number
+            where = folder().expanduser()
+            config.hydra.runtime.output_dir = str(where.absolute())
+        values = {str(name): _resolved(config[name]) for name in config if name != "hydra"}
+        own = {name: plain(config.hydra[name], resolve=False) for name in _OWN}
+    overrides = own["overrides"]["task"]
+    return Composed(number or 0, list(overrides), values, where, {**shared, **own})
+
+
+def _resolved(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+_one_at_a_time = threading.RLock()
+_folders: list[Path] = []
+
+
+@contextmanager
+def _hydra(folder: Path) -> Iterator[ConfigLoader]:
+    """Hydra with this folder of configs, of which a process has one at a time."""
+    with _one_at_a_time:
+        if _folders == [folder]:
+            yield GlobalHydra.instance().config_loader()
+            return
+        running, settings = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+        version = VersionBase.instance().version_base
+        GlobalHydra.instance().clear()
+        register_best(config_folder() / "best.yaml")
+        register_resolvers()
+        _folders.append(folder)
+        try:
+            with hydra.initialize_config_dir(str(folder.absolute()), job_name="train", version_base="1.3"):
+                yield GlobalHydra.instance().config_loader()
+        finally:
+            _folders.pop()
+            GlobalHydra.instance().clear()
+            if running is not None:
+                GlobalHydra.instance().initialize(running)
+            HydraConfig.instance().cfg = settings
+            VersionBase.instance().version_base = version
+
+
+@contextmanager
+def _naming(number: int, overrides: Sequence[str]) -> Iterator[None]:
     """Let a user's mistake in here name the job that it is in."""
+    with naming(number, overrides), _one_sentence():
+        yield
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Errors of Hydra's and OmegaConf's that a user can mend become a ConfigError of one sentence."""
     try:
         yield
     except Exception as error:
         sentence = one_sentence(error)
         if sentence is None:
             raise
-        raise ConfigError(f"job {number} ({' '.join(overrides)}): {sentence}") from error
+        raise ConfigError(sentence) from error

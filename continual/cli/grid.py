@@ -1,34 +1,59 @@
 """`hydra/sweeper=grid`: all combinations of the values given, as one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn
+from continual.cli import grammar
+from continual.cli.composing import Composer
+from continual.cli.sweep import Sweep, Sweeper
+from continual.errors import ConfigError
 
-from continual.cli.sweeper import OwnSweeper, in_words
 
+class GridSweeper(Sweeper):
+    """Trains a run for each combination of values.
 
-class GridSweeper(OwnSweeper):
-    """Launches a job for each combination of values.
-
-    The jobs are those of Hydra's basic sweeper. That one composes each of them anew to see whether it can be,
-    which takes minutes for thousands, and ours are checked before (`continual.cli.checks`).
+    `params` are values besides those on the command line; `optional` are values of keys that only some of the
+    chosen options have, such as one agent's own: runs of the others are not multiplied by them.
     """
 
-    def __init__(self, params: dict[str, Any] | None = None) -> None:
-        self._params = dict(params or {})
+    detaches = True
 
-    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Launch all jobs; raises the error of the first that failed."""
-        assert self.hydra_context is not None
-        assert self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*in_words(self._params), *arguments])
-        [grid] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        self.save_config()
-        results = self.launcher.launch(grid, initial_job_idx=0)
-        for result in results:
-            _ = result.return_value  # raises a failed job's error
-        return [results]
+    def __init__(self, params: dict[str, Any] | None = None, optional: dict[str, Any] | None = None) -> None:
+        self._params, self._optional = dict(params or {}), dict(optional or {})
+
+    def foreseen(self, arguments: Sequence[str], composer: Composer) -> list[list[str]]:
+        """See Sweeper: all jobs."""
+        jobs = grammar.grid(composer.read([*grammar.in_words(self._params.items()), *arguments]))
+        if not self._optional:
+            return jobs
+        extra = {
+            one.key_or_group: grammar.texts(one)
+            for one in composer.read(grammar.in_words(_as_text(self._optional).items()))
+        }
+        used: set[str] = set()
+        with composer.started():
+            for key, texts in extra.items():
+                longer = []
+                for job in jobs:
+                    has = composer.has(job, key)
+                    used |= {key} if has else set()
+                    longer += [[*job, text] for text in texts] if has else [job]
+                jobs = longer
+        for key in extra.keys() - used:
+            raise ConfigError(f"hydra.sweeper.optional: none of the sweep's configs has {key}.")
+        return jobs
+
+    def sweep(self, arguments: Sequence[str], sweep: Sweep) -> None:
+        """See Sweeper: one batch."""
+        sweep.train(self.foreseen(arguments, sweep.composer), first=0)
+
+
+def _as_text(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Dotted keys with what is to be typed for them: lists are values to sweep over."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _as_text(value, f"{above}{name}.")
+        else:
+            found[f"{above}{name}"] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found

@@ -1,7 +1,6 @@
 """What Hydra, OmegaConf and the YAML parser have to say of a user's mistake, each time as one sentence."""
 
 import re
-import traceback
 from collections.abc import Iterator
 
 import yaml
@@ -39,8 +38,6 @@ def one_sentence(error: BaseException) -> str | None:
         mark = error.problem_mark
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a config"
         return f"{where}: this is no valid YAML ({error.problem})."
-    if isinstance(error, ValueError):
-        return _of_value_error(error)
     return None
 
 
@@ -106,12 +103,3 @@ def _plain(error: BaseException) -> str:
         if match:
             return match.expand(ours)
     return re.sub(r"\.\s+(?=[A-Z])", "; ", " ".join(message.split())).removesuffix(".") + "."
-
-
-def _of_value_error(error: ValueError) -> str | None:
-    """Hydra raises it for flags that exclude each other, and for a group that is set to no name."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not frames or not str(frames[-1].f_globals.get("__name__")).startswith("hydra."):
-        return None
-    override = getattr(frames[-1].f_locals.get("override"), "input_line", None)
-    return f"{override}: {_plain(error)}" if override else _plain(error)

@@ -4,9 +4,11 @@ The search is kept in `optuna.db` in the sweep's folder, which Optuna's own tool
 depends on the trials before it alone: a search that was interrupted ends as one that was not.
 """
 
+import functools
 import logging
 import math
 import random
+import sqlite3
 import statistics
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,18 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
-from omegaconf import OmegaConf
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Sweep as Swept
 
-from continual.cli import jobs
-from continual.cli.sweeper import OwnSweeper, in_words
+from continual.cli import grammar
+from continual.cli.composing import Composer
+from continual.cli.grammar import in_words
+from continual.cli.sweep import Result, Sweep, Sweeper
 from continual.errors import ConfigError, UserError
 from continual.identity import config_hash
 from continual.schema import Count
+from continual.sweep.jobs import Job
 from continual.sweep.manifest import Manifest
+from continual.tracking import frozen
+from continual.tracking.storage import replace_file
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -51,24 +55,24 @@ class Search:
     seeds: list[list[str]]
 
     @classmethod
-    def of(cls, arguments: Sequence[str], loader: ConfigLoader) -> "Search":
+    def of(cls, arguments: Sequence[str], composer: Composer) -> "Search":
         """Read the arguments, of which later ones replace earlier ones; ConfigError if they are no search."""
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(arguments))
-        overrides = {override.get_key_element(): override for override in parsed}
+        overrides = {override.get_key_element(): override for override in composer.read(arguments)}
         seed = overrides.pop("seed", None)
-        space = {key: _distribution(key, o) for key, o in overrides.items() if _has_several_values(o)}
+        with composer.started():  # which knows the options that a glob(...) stands for
+            space = {key: _distribution(key, o) for key, o in overrides.items() if _has_several_values(o)}
         if not space:
             raise ConfigError(
                 "hydra/sweeper=optuna: there is nothing to choose; give a key several values or an interval, "
                 "such as optimizer.lr='tag(log,interval(1e-4,1e-1))'."
             )
         rest = [override for key, override in overrides.items() if key not in space]
-        [[fixed]] = BasicSweeper.split_arguments(rest, max_batch_size=None)
+        (fixed,) = grammar.grid(rest)
         return cls(fixed, space, _seeds(seed))
 
     def runs(self, values: Mapping[str, Any]) -> list[list[str]]:
         """The overrides of a trial's runs, one for each seed."""
-        return [[*self.fixed, *in_words(values), *seed] for seed in self.seeds]
+        return [[*self.fixed, *in_words(values.items()), *seed] for seed in self.seeds]
 
     def edges(self) -> list[dict[str, Any]]:
         """Trials that have all bounds and all choices among their values."""
@@ -85,14 +89,14 @@ class Search:
         return [{key: of[i % len(of)] for key, of in values.items()} for i in range(most)]
 
     def described(self) -> dict[str, Any]:
-        """What must be as it was when a search goes on, by key."""
+        """What must be as it was when a search is resumed, by key."""
         from optuna.distributions import distribution_to_json
 
         space = {key: distribution_to_json(among) for key, among in self.space.items()}
         return {**space, "seed": [text for seed in self.seeds for text in seed]}
 
 
-class OptunaSweeper(OwnSweeper):
+class OptunaSweeper(Sweeper):
     """Trains `n_trials` trials, `n_jobs` at a time, on the launcher that is chosen.
 
     A trial's value is the total average online accuracy, the mean over its seeds; a diverged run counts as 0.
@@ -111,20 +115,25 @@ class OptunaSweeper(OwnSweeper):
         self._sampler, self._seed = sampler, seed
         self._params = dict(params or {})
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Search, or go on with the search that the sweep's folder holds; UserError if that is another."""
-        assert self.config is not None
-        assert self.hydra_context is not None
-        search = Search.of([*in_words(self._params), *arguments], self.hydra_context.config_loader)
-        folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _saying_what_is_wrong(folder / "optuna.db") as database:
+    def foreseen(self, arguments: Sequence[str], composer: Composer) -> list[list[str]]:
+        """See Sweeper: trials that have all bounds and all choices among their values."""
+        _check_installed()
+        search = self._search(arguments, composer)
+        return [run for values in search.edges() for run in search.runs(values)]
+
+    def sweep(self, arguments: Sequence[str], sweep: Sweep) -> None:
+        """Search, or resume the search that the sweep's folder holds; UserError if that is another."""
+        search = self._search(arguments, sweep.composer)
+        with _saying_what_is_wrong(sweep.folder / "optuna.db") as database:
             study = _study(database)
-            self._check_that_it_is_the_same(study, search, folder)
-            self.save_config()
+            self._check_that_it_is_the_same(study, search, sweep)
             while trials := self._interrupted(study, search) or self._next_batch(study, search):
-                self._train(study, search, trials)
-            self._say_the_best(study, search, folder)
+                if not self._train(study, search, trials, sweep):
+                    return
+            self._say_the_best(study, search, sweep)
+
+    def _search(self, arguments: Sequence[str], composer: Composer) -> Search:
+        return Search.of([*in_words(self._params.items()), *arguments], composer)
 
     def _interrupted(self, study: "Study", search: Search) -> "list[FrozenTrial]":
         """The trials that were asked for by a process that has not got their results."""
@@ -155,29 +164,24 @@ class OptunaSweeper(OwnSweeper):
                 return samplers.TPESampler(seed=seed, constant_liar=True)
             return samplers.RandomSampler(seed=seed)
 
-    def _train(self, study: "Study", search: Search, trials: "Sequence[Trial | FrozenTrial]") -> None:
-        """Train a batch and tell its results; the first error of its runs is raised afterwards."""
-        assert self.launcher is not None
+    def _train(
+        self, study: "Study", search: Search, trials: "Sequence[Trial | FrozenTrial]", sweep: Sweep
+    ) -> bool:
+        """Train a batch and report its results to the study; False if one of its runs did not finish."""
         runs_of = [[tuple(run) for run in search.runs(trial.params)] for trial in trials]
         # Where there are few choices, some come up twice: they are trained once.
         distinct = list(dict.fromkeys(run for runs in runs_of for run in runs))
         first_number = trials[0].number * len(search.seeds)
         log.info("trials %d to %d of %d", trials[0].number, trials[-1].number, self._n_trials)
-        returned = self.launcher.launch(distinct, initial_job_idx=first_number)
-        results = dict(zip(distinct, returned, strict=True))
-        failure: Exception | None = None
+        results = dict(zip(distinct, sweep.train(distinct, first_number), strict=True))
         for trial, runs in zip(trials, runs_of, strict=True):
-            try:
-                accuracies = [_accuracy(results[run].return_value) for run in runs]
-            except Exception as error:  # whatever the run was ended by
-                failure = failure or error
-            else:
-                study.tell(trial.number, statistics.fmean(accuracies))
-        if failure is not None:
-            raise failure
+            if all(results[run].reason is None for run in runs):
+                study.tell(trial.number, statistics.fmean(_score(results[run]) for run in runs))
+        return all(result.reason is None for result in results.values())
 
-    def _check_that_it_is_the_same(self, study: "Study", search: Search, folder: Path) -> None:
+    def _check_that_it_is_the_same(self, study: "Study", search: Search, sweep: Sweep) -> None:
         """ConfigError if the folder holds a search over other values, or with other settings."""
+        folder = sweep.folder
         wanted, before = search.described(), study.user_attrs.get("search")
         if before is None:
             study.set_user_attr("search", wanted)
@@ -186,41 +190,36 @@ class OptunaSweeper(OwnSweeper):
         if differing:
             raise ConfigError(
                 f"{folder} holds a search whose values differ ({', '.join(differing)}); "
-                "choose another hydra.sweep.dir, or the same values to go on with it."
+                "choose another hydra.sweep.dir, or the same values to resume it."
             )
         manifest = Manifest.read(folder)
         known = {entry.config_hash for entry in manifest.runs.values()} if manifest else set()
         for trial in _finished(study)[:1]:
-            if any(config_hash(job.run.config) not in known for job in self._jobs(search, trial)):
+            if any(config_hash(job.run.config) not in known for job in _jobs(search, trial, sweep)):
                 raise ConfigError(
                     f"{folder} holds a search with other settings; choose another hydra.sweep.dir, "
-                    f"or the settings of {folder / 'multirun.yaml'} to go on with it."
+                    f"or the settings of {folder / 'multirun.yaml'} to resume it."
                 )
 
-    def _say_the_best(self, study: "Study", search: Search, folder: Path) -> None:
+    def _say_the_best(self, study: "Study", search: Search, sweep: Sweep) -> None:
         best = study.best_trial
         log.info(
             "the best of %d trials: %.4f with %s; its runs: %s",
             len(_finished(study)),
             best.value,
-            " ".join(in_words(best.params)),
-            ", ".join(str(job.run.folder) for job in self._jobs(search, best)),
+            " ".join(in_words(best.params.items())),
+            ", ".join(str(job.run.folder) for job in _jobs(search, best, sweep)),
         )
         found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
-        OmegaConf.save(OmegaConf.create(found), folder / "optimization_results.yaml")
-
-    def _jobs(self, search: Search, trial: "FrozenTrial") -> list[jobs.Job]:
-        """A finished trial's jobs, with the folders that they have."""
-        assert self.config is not None
-        assert self.hydra_context is not None
-        of_sweep = jobs.of_sweep(self.hydra_context.config_loader, self.config)
-        # They are trained: nothing is asked of this machine for them.
-        return of_sweep.check(
-            search.runs(trial.params), trial.number * len(search.seeds), trainable=lambda config: None
-        )
+        replace_file(sweep.folder / "optimization_results.yaml", frozen.as_yaml(found).encode())
 
 
-def check_installed() -> None:
+def _jobs(search: Search, trial: "FrozenTrial", sweep: Sweep) -> list[Job]:
+    """A finished trial's jobs, with the folders that they have."""
+    return sweep.places(search.runs(trial.params), trial.number * len(search.seeds))
+
+
+def _check_installed() -> None:
     """ConfigError if there is no Optuna here."""
     try:
         import optuna  # noqa: F401
@@ -242,7 +241,7 @@ def _distribution(key: str, override: Override) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     swept = cast(object, override.value())
-    tags = swept.tags if isinstance(swept, Sweep) else set()
+    tags = swept.tags if isinstance(swept, Swept) else set()
     if tags - {"log"} or (tags and not isinstance(swept, IntervalSweep)):
         raise ConfigError(f"{key}: tag(log,interval(...)) is the only tag that is known here.")
     try:
@@ -268,22 +267,27 @@ def _seeds(override: Override | None) -> list[list[str]]:
         return [[]]
     if override.is_sweep_override() and not override.is_discrete_sweep():
         raise ConfigError("seed: a trial is the mean over its seeds; list them, as in seed=0,1,2.")
-    [seeds] = BasicSweeper.split_arguments([override], max_batch_size=None)
-    return [list(seed) for seed in dict.fromkeys(map(tuple, seeds))]
+    return [[seed] for seed in dict.fromkeys(grammar.texts(override))]
 
 
-def _accuracy(returned: float | None) -> float:
+def _score(result: Result) -> float:
     """A run's total average online accuracy; it has none if it diverged."""
-    return _WORST if returned is None or math.isnan(returned) else float(returned)
+    return _WORST if result.score is None or math.isnan(result.score) else result.score
 
 
 def _study(database: Path) -> "Study":
     """The study in this file, which is made if there is none."""
     import optuna
+    from sqlalchemy.pool import NullPool
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Not as a URL, in which a folder's name could mean something else.
+    connect = functools.partial(sqlite3.connect, str(database), check_same_thread=False)
+    storage = optuna.storages.RDBStorage(
+        "sqlite://", engine_kwargs={"creator": connect, "poolclass": NullPool}
+    )
     return optuna.create_study(
-        storage=f"sqlite:///{database}", study_name="search", direction="maximize", load_if_exists=True
+        storage=storage, study_name="search", direction="maximize", load_if_exists=True
     )
 
 

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from continual.cli.entry import config_folder, start_hydra
+from continual.cli.composing import config_folder
+from continual.cli.entry import start_hydra
 from continual.cli.plain import plain
 from continual.config import check_config
 from continual.errors import ConfigError, UserError

@@ -4,26 +4,28 @@ import argparse
 import logging
 import os
 import sys
-from collections import Counter
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from continual import schema
-from continual.config import Replica
 from continual.errors import UserError
-from continual.sweep import frozen, slurm_queue
-from continual.sweep.launcher import SweepLauncher
+from continual.sweep import slurm_queue
 from continual.sweep.manifest import Manifest
-from continual.sweep.upload import upload
-from continual.tracking import run_status
-from continual.tracking.lock import hold, release_held
-from continual.tracking.run_folder import read_summary
+from continual.sweep.states import SweepState, look, queue_of, read_progress
+from continual.sweep.stopping import StopSignals, request_stop
+from continual.tracking.lock import FolderLock, holder
+
+if TYPE_CHECKING:
+    from continual.config import Replica
 
 _MOST_LINES = 20
+_SECONDS_BETWEEN_LOOKS = 0.5
+_MOST_SECONDS_TO_STOP = 600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,109 +33,153 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
     try:
-        if asked.command is upload:  # of any folder of runs
-            return int(upload(asked.folder, asked.again) > 0)
+        if asked.command == upload:  # of any folder of runs
+            return upload(asked)
         manifest = Manifest.read(asked.folder)
         if manifest is None:
             raise UserError(
                 f"{asked.folder} is not the folder of a sweep: it has no manifest.json; "
                 "name the hydra.sweep.dir of one that was started with -m."
             )
-        code: int = asked.command(manifest)
+        code: int = asked.command(manifest, asked)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    finally:
-        release_held()
     return code
 
 
-def status(manifest: Manifest) -> int:
-    """Print how many runs are where, the jobs in SLURM's queue and the runs that failed."""
-    console = Console()
-    try:
-        queue = _queue_of(manifest)
-    except UserError as error:  # the folder tells a good deal without it
-        console.print(str(error))
-        queue = {}
-    waiting = {name: queue[job].state.lower() for job in queue for name in manifest.submissions[job]}
-    states, failures = {}, {}
-    for name in manifest.runs:
-        summary = read_summary(manifest.sweep / name)
-        if summary is None:
-            begun = (manifest.sweep / name / "tasks.csv").exists()
-            states[name] = waiting.get(name, "interrupted" if begun else "not started")
-        else:
-            states[name] = summary["status"]
-            if "error" in summary:
-                failures[name] = str(summary["error"]).strip().splitlines()[-1]
-
-    table = Table("runs", "state", box=None, pad_edge=False, title=str(manifest.sweep), title_justify="left")
-    for state, count in Counter(states.values()).most_common():
-        table.add_row(str(count), state)
-    console.print(table)
-    if queue:
+def status(manifest: Manifest, asked: argparse.Namespace) -> int:
+    """Print how many runs are where, how far they are, who trains them, and which of them failed."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    found = look(manifest)
+    for note in found.notes:
+        console.print(note)
+    console.print(str(manifest.sweep))
+    console.print(_states(found))
+    if found.owner:
+        console.print(f"trained by {found.owner}{_time_left(manifest.sweep)}")
+    if found.queue:
         jobs = Table("job", "state", "where or why not", "runs ended", box=None, pad_edge=False)
-        for job, found in list(queue.items())[:_MOST_LINES]:
-            names = manifest.submissions[job]
-            ended = sum(read_summary(manifest.sweep / name) is not None for name in names)
-            jobs.add_row(job, found.state.lower(), found.reason, f"{ended} of {len(names)}")
+        for job, one in list(found.queue.items())[:_MOST_LINES]:
+            names = [name for name in manifest.submissions[job] if name in found.runs]
+            ended = sum(found.runs[name].state in _ENDED for name in names)
+            jobs.add_row(job, one.state.lower(), one.reason, f"{ended} of {len(names)}")
         console.print(jobs)
-        _and_more(console, len(queue))
-    for name, reason in list(failures.items())[:_MOST_LINES]:
-        console.print(f"run {name} failed: {reason}", markup=False, highlight=False)
-    _and_more(console, len(failures))
+        _and_more(console, len(found.queue))
+    wrong = {name: run for name, run in found.runs.items() if run.reason}
+    for name, run in list(wrong.items())[:_MOST_LINES]:
+        console.print(f"run {name} {'failed' if run.state == 'failed' else 'is damaged'}: {run.reason}")
+    _and_more(console, len(wrong))
     return 0
 
 
-def wait(manifest: Manifest) -> int:
-    """Wait for the jobs that were submitted, as the command that started the sweep does without detach."""
-    if not _queue_of(manifest) and any(run_status.outcome_of(run) is None for run in _runs(manifest)):
+def wait(manifest: Manifest, asked: argparse.Namespace) -> int:
+    """Wait until the sweep has ended; for SLURM's jobs, as the command does that started it."""
+    if queue_of(manifest) and holder(manifest.sweep) is None:
+        return resume(manifest, asked)
+    with StopSignals() as stop:
+        found = look(manifest)
+        if found.is_alive:
+            print(f"waiting for {found.owner or 'the runs that still train'}", flush=True)
+        while found.is_alive:
+            if stop():
+                raise UserError("stopped waiting; the sweep itself goes on training.")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            if holder(manifest.sweep) is None:
+                found = look(manifest)
+    unfinished = [name for name, run in found.runs.items() if run.state not in (*_ENDED, "failed")]
+    if unfinished:
         raise UserError(
-            f"{manifest.sweep} has unfinished runs but no jobs in SLURM's queue; "
-            f"to go on: python scripts/sweep.py resume {manifest.sweep}"
+            f"{manifest.sweep} has {len(unfinished)} unfinished runs, and no process or job trains them; "
+            f"to resume: python scripts/sweep.py resume {manifest.sweep}"
         )
-    return resume(manifest)
+    return int(bool(found.of_state("failed", "damaged")))
 
 
-def cancel(manifest: Manifest) -> int:
-    """Cancel the sweep's jobs; their runs keep their checkpoints."""
-    jobs = list(_queue_of(manifest))
+def cancel(manifest: Manifest, asked: argparse.Namespace) -> int:
+    """Stop what trains the sweep, here or in SLURM's queue; its runs keep their checkpoints."""
+    jobs = queue_of(manifest)
     slurm_queue.cancel(jobs)
-    print(f"{len(jobs)} jobs cancelled; to go on: python scripts/sweep.py resume {manifest.sweep}")
+    owner = holder(manifest.sweep)
+    if jobs:
+        manifest.cancelled = [
+            *dict.fromkeys(
+                [*manifest.cancelled, *(name for job in jobs for name in manifest.submissions[job])]
+            )
+        ]
+        if owner is None:  # otherwise the process that waits for the jobs notes it
+            manifest.write()
+    elif owner is not None:
+        request_stop(manifest.sweep)
+        print(f"asked {owner} to stop; it writes checkpoints after the chunk that it is at", flush=True)
+        until = time.monotonic() + _MOST_SECONDS_TO_STOP
+        while holder(manifest.sweep) == owner:
+            if time.monotonic() > until:
+                raise UserError(f"{owner} has not stopped yet; it will after its chunk of steps.")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    what = "the sweep is stopped" if owner and not jobs else f"{len(jobs)} jobs cancelled"
+    print(f"{what}; to resume: python scripts/sweep.py resume {manifest.sweep}")
     return 0
 
 
-def resume(manifest: Manifest) -> int:
+def resume(manifest: Manifest, asked: argparse.Namespace) -> int:
     """Train what is not finished, from the configs as they were, on the launcher that the sweep had."""
-    hold(manifest.sweep)
-    runs = _runs(manifest)
-    if Path(manifest.directory).is_dir():
-        os.chdir(manifest.directory)  # where relative paths of the configs start
-    schema.check(manifest.launcher, "launcher in manifest.json")
-    launcher = instantiate(
-        {**manifest.launcher, "detach": False} if _detaches(manifest) else manifest.launcher
-    )
-    assert isinstance(launcher, SweepLauncher)
-    return int(bool(launcher.finish(runs, manifest)))
+    from continual.sweep.launcher import finish, from_manifest  # which import torch
+
+    with FolderLock(manifest.sweep):
+        launcher = from_manifest(manifest)
+        runs, lost = _runs(manifest, asked.trust)
+        if Path(manifest.directory).is_dir():
+            os.chdir(manifest.directory)  # where relative paths of the configs start
+        reasons = finish(runs, manifest, launcher)
+    for reason in lost:
+        print(f"error: {reason}", file=sys.stderr)
+    return int(bool(reasons or lost))
 
 
-def _runs(manifest: Manifest) -> list[Replica]:
-    return [frozen.read(manifest.sweep / name, manifest.sweep.name) for name in manifest.runs]
+def upload(asked: argparse.Namespace) -> int:
+    """Send to W&B what has not reached it."""
+    from continual.sweep.upload import upload as send  # which takes longer to import
+
+    return int(send(asked.folder, asked.again) > 0)
 
 
-def _detaches(manifest: Manifest) -> bool:
-    return bool(manifest.launcher.get("detach"))
+def _runs(manifest: Manifest, trusted: Sequence[str]) -> "tuple[list[Replica], list[str]]":
+    """The runs whose configs can be read, and what is wrong with the others; UserError if there is none."""
+    from continual.tracking import frozen
+
+    runs, lost = [], []
+    for name in manifest.runs:
+        try:
+            runs.append(frozen.read(manifest.sweep / name, manifest.sweep.name, trusted))
+        except UserError as error:
+            lost.append(str(error))
+    if lost and not runs:
+        raise UserError(lost[0])
+    return runs, lost
 
 
-def _queue_of(manifest: Manifest) -> dict[str, slurm_queue.QueuedJob]:
-    """The sweep's jobs that are waiting or running; UserError if it has some and SLURM does not answer."""
-    if not manifest.submissions:
-        return {}
-    queue = slurm_queue.queued()
-    if queue is None:
-        raise UserError("SLURM does not answer (squeue); try again on a machine where it does.")
-    return {job: found for job, found in queue.items() if job in manifest.submissions}
+_ENDED = ("completed", "diverged")
+
+
+def _states(found: SweepState) -> Table:
+    table = Table("runs", "state", "tasks done", "mean score", box=None, pad_edge=False)
+    by_state: dict[str, list[str]] = {}
+    for name, run in found.runs.items():
+        by_state.setdefault(run.state, []).append(name)
+    for state, names in sorted(by_state.items(), key=lambda item: -len(item[1])):
+        runs = [found.runs[name] for name in names]
+        scores = [run.score for run in runs if run.score is not None]
+        mean = f"{sum(scores) / len(scores):.4f}" if scores else ""
+        table.add_row(str(len(names)), state, str(sum(run.tasks_done for run in runs)), mean)
+    return table
+
+
+def _time_left(sweep: Path) -> str:
+    left = read_progress(sweep).get("seconds_left")
+    if not isinstance(left, int | float):
+        return ""
+    return f"; about {timedelta(seconds=round(max(0.0, left)))} left"
 
 
 def _and_more(console: Console, lines: int) -> None:
@@ -148,8 +194,15 @@ def _parser() -> argparse.ArgumentParser:
         text = str(command.__doc__).splitlines()[0]
         one = commands.add_parser(name, help=text, description=text)
         one.add_argument("folder", type=_folder, help="the sweep's folder (hydra.sweep.dir)")
-        one.set_defaults(command=command)
-    text = "Send to W&B what has not reached it."
+        one.set_defaults(command=command, trust=[])
+        if name in ("wait", "resume"):
+            one.add_argument(
+                "--trust",
+                action="append",
+                metavar="MODULE",
+                help="a module or package of your own that the runs' configs may name; can be repeated",
+            )
+    text = str(upload.__doc__).splitlines()[0]
     one = commands.add_parser("upload", help=text, description=text)
     one.add_argument("folder", type=_folder, help="the folder of a sweep, a run or several of them")
     one.add_argument("--again", action="store_true", help="also what is known to have arrived")
@@ -158,4 +211,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _folder(text: str) -> Path:
-    return Path(text).absolute()
+    return Path(text).expanduser().absolute()

@@ -1,118 +1,116 @@
-"""What the launchers behind `--multirun` share: from Hydra's jobs to checked and frozen runs."""
+"""Where a sweep's runs are trained: what launchers have in common, and how a sweep goes through one."""
 
+import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
-
-from continual.cli import jobs
-from continual.cli.plain import plain
+from continual import schema
 from continual.config import Config, Replica, check_here
-from continual.errors import UserError
+from continual.errors import ConfigError
+from continual.identity import OWN_TARGETS
 from continual.provenance import submitted
-from continual.sweep import frozen
+from continual.sweep.jobs import Job
 from continual.sweep.manifest import Manifest
-from continual.sweep.stopping import StopSignals
-from continual.tracking import run_status
-from continual.tracking.lock import hold
+from continual.sweep.others import wait_for_others
+from continual.sweep.stopping import StopRequests
+from continual.tracking import frozen
+from continual.tracking.run_status import forget_failure, has_ended, outcome_of
 
 log = logging.getLogger(__name__)
 
 
-class SweepLauncher(Launcher, ABC):
-    """All jobs are composed and checked before the first is run, and then trained as populations.
-
-    How they are trained is a subclass's matter; `detach` says that it does not wait for them.
-    """
+class Launcher(ABC):
+    """Trains runs as populations, in its own way; `detach` says that it does not wait for them."""
 
     detach = False
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs, numbered from `initial_job_idx`; each returns its total average online accuracy."""
-        sweep = Path(self.config.hydra.sweep.dir)
-        of_sweep = jobs.of_sweep(self.hydra_context.config_loader, self.config)
-        found = of_sweep.check(job_overrides, initial_job_idx, self.check)
-        hold(sweep)
-        manifest = Manifest.read(sweep) or Manifest.begin(sweep)
-        manifest.launcher = plain(self.config.hydra.launcher)
-        for job in found:
-            manifest.add(job.run, job.number, job.overrides)
-        # Before the folders: what they hold is then known, whenever this process is killed.
-        manifest.write()
-        for job in found:
-            if run_status.outcome_of(job.run) is None:
-                frozen.write(job.run, job.hydra)
-        reasons = self.finish([job.run for job in found], manifest)
-        return [self._job_return(job, reasons.get(job.run.folder)) for job in found]
 
     def check(self, config: Config) -> None:
         """ConfigError if a run of this config cannot be trained where this launcher trains."""
         check_here(config)
 
-    def finish(self, runs: Sequence[Replica], manifest: Manifest) -> Mapping[Path, str]:
-        """Train those of these runs that are not finished; returns why some still are not, by folder."""
-        submitted.expect(manifest.code)
-        unfinished = [run for run in runs if run_status.outcome_of(run) is None]
-        log.info(
-            "%d runs, %d of them finished before; results in %s",
-            len(runs),
-            len(runs) - len(unfinished),
-            manifest.sweep,
-        )
-        if not unfinished:
-            return {}
-        for run in unfinished:
-            run_status.forget_failure(run)
-        with StopSignals() as stop:
-            reasons = self.train(unfinished, manifest, stop)
-        if reasons:
-            log.error("%d of %d runs failed; each says why in its summary.json", len(reasons), len(runs))
-        return reasons
-
     @abstractmethod
-    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopSignals) -> dict[Path, str]:
+    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
         """Train these runs, in populations; returns why some did not finish, by folder.
 
-        Where a run failed, its folder says so too. UserError when `stop` says so, with checkpoints written.
+        Where a run failed, its folder says so too. Stopped when `stop` says so, with checkpoints written.
         """
 
-    def _job_return(self, job: jobs.Job, reason: str | None) -> JobReturn:
-        run = job.run
-        result = _QuietJobReturn()
-        result.overrides = job.overrides
-        result.working_dir = str(run.folder)
-        result.task_name = job.hydra["job"]["name"]
-        result.status = JobStatus.COMPLETED
-        outcome = run_status.outcome_of(run)
-        if reason is None and outcome is not None:
-            total = outcome.total_average_online_accuracy
-            result.return_value = float("nan") if total is None else total
-        elif reason is None and self.detach:
-            result.return_value = None
-        else:
-            result.status = JobStatus.FAILED
-            result.return_value = UserError(f"{run.folder}: {reason or 'it did not finish.'}")
-        return result
+
+def make(node: Mapping[str, Any], path: str) -> Launcher:
+    """The launcher that a node of a config describes; ConfigError if it describes none."""
+    schema.check(node, path)
+    target = schema.locate(str(node["_target_"]))
+    if not (inspect.isclass(target) and issubclass(target, Launcher)):
+        raise ConfigError(f"{path}._target_: {node['_target_']} is not a subclass of {Launcher.__name__}.")
+    made: Launcher = target(**{name: value for name, value in node.items() if not name.startswith("_")})
+    return made
 
 
-class _QuietJobReturn(JobReturn):
-    """Raises a failed job's error without the line on stderr that Hydra has for it."""
+def from_manifest(manifest: Manifest) -> Launcher:
+    """The launcher that the sweep had, which waits for its runs; one of this program's own.
 
-    @property
-    def return_value(self) -> float | None:
-        if self.status == JobStatus.FAILED:
-            raise self._return_value
-        value: float | None = self._return_value
-        return value
+    A folder may be a stranger's: ConfigError if it names any other class.
+    """
+    target = str(manifest.launcher.get("_target_"))
+    if not target.startswith(OWN_TARGETS):
+        raise ConfigError(
+            f"{manifest.path} names the launcher {target}, which is no part of this program; "
+            "start the sweep's own command again."
+        )
+    node = {**manifest.launcher, "detach": False} if "detach" in manifest.launcher else manifest.launcher
+    return make(node, f"launcher in {manifest.path}")
 
-    @return_value.setter
-    def return_value(self, value: float | UserError | None) -> None:
-        self._return_value = value
+
+def launch(
+    jobs: Sequence[Job], launcher: Launcher, node: Mapping[str, Any], sweep: Path
+) -> Mapping[Path, str]:
+    """Enter jobs into the sweep's manifest, freeze their configs and train them.
+
+    The caller holds the lock of the sweep's folder and has checked the jobs under it. `node` describes the
+    launcher, for whoever resumes the sweep. Returns why some runs did not finish, by folder.
+    """
+    manifest = Manifest.read(sweep) or Manifest.begin(sweep)
+    manifest.launcher = dict(node)
+    for job in jobs:
+        manifest.add(job.run, job.number, job.overrides)
+    # Before the folders: what they hold is then known, whenever this process is killed.
+    manifest.write()
+    for job in jobs:
+        if outcome_of(job.run) is None:
+            frozen.write(job.run, job.hydra)
+    return finish([job.run for job in jobs], manifest, launcher)
+
+
+def finish(runs: Sequence[Replica], manifest: Manifest, launcher: Launcher) -> Mapping[Path, str]:
+    """Train those of these runs that are not finished; returns why some still are not, by folder."""
+    submitted.expect(manifest.code)
+    unfinished = [run for run in runs if outcome_of(run) is None]
+    log.info(
+        "%d runs, %d of them finished before; results in %s",
+        len(runs),
+        len(runs) - len(unfinished),
+        manifest.sweep,
+    )
+    if not unfinished:
+        return {}
+    with StopRequests(manifest.sweep) as stop:
+        wait_for_others(unfinished, stop)
+        for run in unfinished:
+            forget_failure(run)
+        reasons = launcher.train(unfinished, manifest, stop)
+    failed = {run.folder for run in unfinished if run.folder in reasons and has_ended(run)}
+    if failed:
+        log.error("%d of %d runs failed; each says why in its summary.json", len(failed), len(runs))
+    if len(reasons) > len(failed):
+        others = [reason for folder, reason in reasons.items() if folder not in failed]
+        log.error(
+            "%d of %d runs did not end: %s To resume: python scripts/sweep.py resume %s",
+            len(others),
+            len(runs),
+            others[0],
+            manifest.sweep,
+        )
+    return reasons

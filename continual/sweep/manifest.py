@@ -32,7 +32,7 @@ class Manifest:
 
     `launcher` is the launcher's config node, `code` the code at the first submission, `directory` where
     relative paths in the configs start. `submissions` maps a SLURM job's id (`123_4` in an array) to the
-    folders of the runs in its population.
+    folders of the runs in its population; `cancelled` are those of which the last job was cancelled.
     """
 
     sweep: Path
@@ -41,6 +41,7 @@ class Manifest:
     directory: str
     runs: dict[str, Entry] = field(default_factory=dict)
     submissions: dict[str, list[str]] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(cls, sweep: Path) -> "Manifest":
@@ -56,11 +57,17 @@ class Manifest:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); move it away to start afresh.") from error
+            raise UserError(
+                f"{path} cannot be read ({error}); restore it, or choose another folder."
+            ) from error
         if not isinstance(content, dict) or content.pop("version", None) != _VERSION:
             raise UserError(f"{path} was written by another version of this program; choose another folder.")
-        content["runs"] = {folder: Entry(**entry) for folder, entry in content["runs"].items()}
-        return cls(sweep=sweep, **content)
+        return cls(sweep=sweep, **_checked(content, path))
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.sweep / _NAME
 
     def write(self) -> None:
         """Put the file in place, whole."""
@@ -80,7 +87,13 @@ class Manifest:
 
     def add_submission(self, job: str, population: Iterable[Replica]) -> None:
         """Note that a SLURM job trains these runs."""
-        self.submissions[job] = [self.name(run.folder) for run in population]
+        names = [self.name(run.folder) for run in population]
+        self.submissions[job] = names
+        self.cancelled = [name for name in self.cancelled if name not in names]
+
+    def add_cancelled(self, population: Iterable[Replica]) -> None:
+        """Note that these runs have not ended because their SLURM job was cancelled."""
+        self.cancelled = [*dict.fromkeys([*self.cancelled, *(self.name(run.folder) for run in population)])]
 
     def holds(self, folder: Path, config_hash: str) -> bool:
         """Whether the run in this folder is the one with this config."""
@@ -90,6 +103,42 @@ class Manifest:
     def name(self, folder: Path) -> str:
         """A run's folder as it is called here."""
         return os.path.relpath(folder, self.sweep)
+
+
+def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The fields of a manifest; UserError if one is missing or of another kind, as in a damaged file."""
+    kinds = {
+        "launcher": dict,
+        "code": dict,
+        "directory": str,
+        "runs": dict,
+        "submissions": dict,
+        "cancelled": list,
+    }
+    content.setdefault("cancelled", [])
+    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    try:
+        if wrong or content.keys() - kinds:
+            raise TypeError(f"its {(wrong or sorted(content.keys() - kinds))[0]!r}")
+        runs = {name: Entry(**entry) for name, entry in content["runs"].items()}
+        for name, entry in runs.items():
+            if not (
+                isinstance(entry.number, int)
+                and _all_texts(entry.overrides)
+                and isinstance(entry.config_hash, str)
+                and not Path(name).is_absolute()
+            ):
+                raise TypeError(f"its run {name!r}")
+        if not all(map(_all_texts, [*content["submissions"].values(), content["cancelled"]])):
+            raise TypeError("its jobs")
+        provenance.Code(**content["code"])
+    except TypeError as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or choose another folder.") from error
+    return {**content, "runs": runs}
+
+
+def _all_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 class Folders:

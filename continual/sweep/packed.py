@@ -1,4 +1,4 @@
-"""Trains the jobs of a sweep on this machine, those of one structure together."""
+"""Trains the runs of a sweep on this machine, those of one structure together."""
 
 import logging
 import traceback
@@ -6,25 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from continual import training
 from continual.config import Replica, num_steps
-from continual.errors import UserError
-from continual.fitting import population_size
+from continual.errors import Stopped, UserError
 from continual.machine import cores, device, visible_gpus
 from continual.schema import Count
-from continual.sweep import workers
-from continual.sweep.launcher import SweepLauncher
+from continual.sweep import slurm_queue, workers
+from continual.sweep.launcher import Launcher
 from continual.sweep.manifest import Manifest
-from continual.sweep.packing import pack
-from continual.sweep.stopping import StopSignals
-from continual.tracking import run_status
+from continual.sweep.others import record_unless_held
+from continual.sweep.stopping import StopRequests
 from continual.tracking.progress import Progress
+from continual.tracking.run_status import Outcome
 
 log = logging.getLogger(__name__)
 
 
-class PackedLauncher(SweepLauncher):
-    """Trains the jobs of a sweep on this machine.
+class PackedLauncher(Launcher):
+    """Trains the runs of a sweep on this machine.
 
     `workers` processes train one population each at a time ("auto": one for each CPU core or visible GPU);
     with one, they train in this process.
@@ -33,15 +31,18 @@ class PackedLauncher(SweepLauncher):
     def __init__(self, workers: Literal["auto"] | Count = "auto") -> None:
         self.workers = workers
 
-    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopSignals) -> dict[Path, str]:
-        """See SweepLauncher."""
+    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
+        """See Launcher."""
+        from continual.pausing import Interrupted
+
         _refuse_if_queued(manifest, runs)
         populations, how_many = self._populations(runs)
         log.info(
-            "training %d populations in %d process%s",
+            "training %d population%s in %d process%s",
             len(populations),
+            "s" * (len(populations) > 1),
             how_many,
-            "es" if how_many > 1 else "",
+            "es" * (how_many > 1),
         )
         steps = sum(len(p) * num_steps(p[0].config) for p in populations)
         try:
@@ -51,30 +52,38 @@ class PackedLauncher(SweepLauncher):
                     results = workers.run(populations, how_many, progress.update, stop, manifest.code, gpus)
                 else:
                     results = [_train_here(p, i, progress, stop) for i, p in enumerate(populations)]
-        except training.Interrupted:
-            raise UserError(
-                f"stopped, with checkpoints written; `python scripts/sweep.py resume {manifest.sweep}` "
-                "or the same command goes on."
+        except Interrupted:
+            raise Stopped(
+                "stopped, with checkpoints written; to resume: the same command again, or "
+                f"python scripts/sweep.py resume {manifest.sweep}"
             ) from None
         reasons: dict[Path, str] = {}
         for population, result in zip(populations, results, strict=True):
             if isinstance(result, workers.Failure):
-                for run in population:
-                    reasons[run.folder] = result.reason
-                    run_status.record_failure(run, result.reason)
+                record_unless_held(population, result.reason)
+                reasons |= {run.folder: result.reason for run in population}
         return reasons
 
     def _populations(self, runs: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
         """The populations and how many worker processes to train them in."""
+        from continual.fitting import population_size
+        from continual.sweep.packing import pack
+
         wanted = populations_at_a_time(self.workers, runs[0].config["device"])
+        if any(names_main(run) for run in runs):
+            wanted = 1  # another process cannot import what this one's main module defines
         populations = pack(runs, population_size, wanted)
         return populations, min(wanted, len(populations))
 
 
+def names_main(run: Replica) -> bool:
+    """Whether a run's config names what the main module of this process defines, as a notebook does."""
+    nodes = [*run.config.values(), run.config["env"]["dataset"]]
+    return any(isinstance(node, dict) and str(node.get("_target_")).startswith("__main__.") for node in nodes)
+
+
 def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:
     """UserError if SLURM is still to train some of these runs."""
-    from continual.sweep import slurm_queue
-
     queue = (slurm_queue.queued() if manifest.submissions else None) or {}
     names = {manifest.name(run.folder) for run in runs}
     theirs = [job for job, of in manifest.submissions.items() if job in queue and names & set(of)]
@@ -86,8 +95,10 @@ def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:
 
 
 def _train_here(
-    population: list[Replica], index: int, progress: Progress, stop: StopSignals
-) -> list[training.Outcome] | workers.Failure:
+    population: list[Replica], index: int, progress: Progress, stop: StopRequests
+) -> list[Outcome] | workers.Failure:
+    from continual import training
+
     try:
         return training.train(population, lambda snapshot: progress.update(index, snapshot), stop)
     except training.Interrupted:

@@ -18,15 +18,16 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from continual import building
 from continual.config import Config, Replica, check_engine
-from continual.errors import ConfigError, UserError
+from continual.errors import ConfigError, Stopped, UserError
 from continual.fitting import size_in_cache
 from continual.schema import Count
 from continual.sweep import slurm_queue
-from continual.sweep.launcher import SweepLauncher
+from continual.sweep.launcher import Launcher
 from continual.sweep.manifest import Manifest
+from continual.sweep.others import record_unless_held
 from continual.sweep.packing import pack
 from continual.sweep.slurm_job import PopulationJob
-from continual.sweep.stopping import StopSignals
+from continual.sweep.stopping import StopRequests
 from continual.tracking import run_status
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,10 @@ _ANY_NUMBER = 10**6
 _PYTHON = f'bash -c \'trap "" USR2; exec "$0" "$@"\' {shlex.quote(sys.executable)}'
 
 
-class SlurmLauncher(SweepLauncher):
+class SlurmLauncher(Launcher):
     """Submits each population as a job of an array, and waits until all runs are finished.
 
-    Jobs that are preempted, reach their time limit or lose their node go back into the queue and go on from
+    Jobs that are preempted, reach their time limit or lose their node go back into the queue and resume from
     their checkpoints. Jobs that leave the queue with unfinished runs otherwise are submitted again, up to
     `max_retries` times without any progress. With `detach`, it returns once all is submitted.
     """
@@ -91,7 +92,7 @@ class SlurmLauncher(SweepLauncher):
         self._options = {name: value for name, value in options.items() if value is not None}
 
     def check(self, config: Config) -> None:
-        """See SweepLauncher; the GPUs are those of the jobs, not of the machine that submits them."""
+        """See Launcher; the GPUs are those of the jobs, not of the machine that submits them."""
         if config["device"].startswith("cuda") and not self._gpus:
             raise ConfigError(
                 f"device: {config['device']} was asked for, but hydra.launcher.gpus is 0; "
@@ -99,8 +100,8 @@ class SlurmLauncher(SweepLauncher):
             )
         check_engine(config, "cuda" if self._gpus and config["device"] != "cpu" else "cpu")
 
-    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopSignals) -> dict[Path, str]:
-        """Submit what is not in the queue already and, unless detached, wait for all; see SweepLauncher."""
+    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
+        """Submit what is not in the queue already and, unless detached, wait for all; see Launcher."""
         if shutil.which("sbatch") is None:
             raise ConfigError(
                 "hydra/launcher=slurm: there is no sbatch here; start it on a machine that submits to SLURM, "
@@ -115,7 +116,7 @@ class SlurmLauncher(SweepLauncher):
         watched |= self._submit([_Watched(population) for population in populations], manifest)
         if self.detach:
             command = f"python scripts/sweep.py status|wait|cancel {manifest.sweep}"
-            log.info("detached with %d jobs in the queue; go on with: %s", len(watched), command)
+            log.info("detached with %d jobs in the queue; to see to them: %s", len(watched), command)
             return {}
         return self._wait(watched, manifest, stop)
 
@@ -163,7 +164,9 @@ class SlurmLauncher(SweepLauncher):
         )
         return submitted
 
-    def _wait(self, watched: dict[str, "_Watched"], manifest: Manifest, stop: StopSignals) -> dict[Path, str]:
+    def _wait(
+        self, watched: dict[str, "_Watched"], manifest: Manifest, stop: StopRequests
+    ) -> dict[Path, str]:
         """Wait until the runs of these jobs have ended; returns why some have not, by folder."""
         reasons: dict[Path, str] = {}
         missing: set[str] = set()
@@ -171,8 +174,9 @@ class SlurmLauncher(SweepLauncher):
         next_look = 0.0
         while watched:
             if stop():
-                raise UserError(
-                    f"stopped waiting; the jobs go on: python scripts/sweep.py wait|cancel {manifest.sweep}"
+                raise Stopped(
+                    "stopped waiting; the jobs stay in the queue: "
+                    f"python scripts/sweep.py wait|cancel {manifest.sweep}"
                 )
             for job in [job for job, one in watched.items() if one.has_ended()]:
                 progress.finished += len(watched.pop(job).population)
@@ -194,19 +198,20 @@ class SlurmLauncher(SweepLauncher):
         return reasons
 
     def _after_loss(self, job: str, one: "_Watched", manifest: Manifest) -> tuple[str, dict[str, "_Watched"]]:
-        """A job left the queue with unfinished runs: why they stay so, or the jobs that go on with them."""
+        """A job left the queue with unfinished runs: why they stay so, or the jobs that resume them."""
         if not one.unfinished():
             return "", {}
         if slurm_queue.was_cancelled(job):
+            manifest.add_cancelled(one.unfinished())
+            manifest.write()
             return f"its SLURM job {job} was cancelled.", {}
         again = one.next_attempt()
         if again.attempts_in_vain > self._max_retries:
             reason = (
-                f"its SLURM job {job} ended {again.attempts_in_vain} times without getting on; "
+                f"its SLURM job {job} ended {again.attempts_in_vain} times without any progress; "
                 f"see {manifest.sweep / 'slurm'}/{job}_0_log.err: {_last_line(manifest.sweep, job)}"
             )
-            for run in one.unfinished():
-                run_status.record_failure(run, reason)
+            record_unless_held(one.unfinished(), reason)
             return reason, {}
         log.warning("job %s left the queue unfinished: %s", job, _last_line(manifest.sweep, job))
         return "", self._submit([again], manifest)

@@ -13,6 +13,7 @@ from continual import training
 from continual.config import Replica
 from continual.errors import UserError
 from continual.provenance import submitted
+from continual.sweep.others import record_unless_held
 from continual.sweep.packing import by_position
 from continual.sweep.stopping import StopSignals
 from continual.tracking import run_status
@@ -90,8 +91,7 @@ def _train_or_say_why(part: list[Replica], stop: StopSignals) -> None:
     except Exception as error:
         reason = str(error) if isinstance(error, UserError) else traceback.format_exc()
         log.error("%s", reason)
-        for run in part:
-            run_status.record_failure(run, reason)
+        record_unless_held(part, reason)
 
 
 def _wait_to_be_killed(stop: StopSignals) -> None:

@@ -1,10 +1,15 @@
-"""Signals that ask a process to stop: noted when they come, heeded where training can be interrupted."""
+"""Requests to stop: noted when they come, heeded where training can be interrupted."""
 
 import signal
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_FILE = ".stop"
 
 
 class StopSignals:
@@ -41,3 +46,38 @@ class StopSignals:
         if self.came == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.came = self.came or signal.Signals(number)
+
+
+class StopRequests(StopSignals):
+    """`StopSignals`, and a file in the sweep's folder that `request_stop` leaves.
+
+    A file reaches a sweep on another machine, in a notebook or in a thread, where a signal would not, or
+    would end more than the sweep.
+    """
+
+    def __init__(self, sweep: Path) -> None:
+        super().__init__()
+        self._file = sweep / _FILE
+        self._requested = False
+        self._next_look = 0.0
+
+    def __call__(self) -> bool:
+        if not self._requested and time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+            self._requested = self._file.exists()
+        return self._requested or super().__call__()
+
+    def __enter__(self) -> Self:
+        self._file.unlink(missing_ok=True)  # one that was meant for an earlier process
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        self._file.unlink(missing_ok=True)
+
+
+def request_stop(sweep: Path) -> None:
+    """Ask the process that trains this sweep to stop, with checkpoints written."""
+    (sweep / _FILE).touch()

@@ -13,7 +13,7 @@ from pathlib import Path
 from continual.config import Replica
 from continual.errors import UserError
 from continual.identity import OWN_TARGETS
-from continual.sweep import frozen
+from continual.tracking import frozen
 from continual.tracking.lock import FolderLock
 from continual.tracking.run_folder import read_summary, read_tasks
 from continual.tracking.score import running_scores
@@ -41,7 +41,7 @@ def upload(folder: Path, again: bool = False) -> int:
             for path in folders[first : first + _AT_A_TIME]:
                 try:
                     locks.enter_context(FolderLock(path))
-                    new = _send(frozen.read(path, path.parent.name), writer, again)
+                    new = _send(frozen.load(path, path.parent.name), writer, again)
                 except UserError as error:  # in use, or damaged
                     log.warning("%s", error)
                     missing += 1

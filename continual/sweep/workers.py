@@ -1,16 +1,22 @@
-"""Populations in worker processes: one population a process at a time, one process a core or a GPU."""
+"""Populations in worker processes: one population a process at a time, one process a core or a GPU.
+
+A worker is a Python of its own that imports this module and nothing of the program that started it: that may
+be a notebook, a script on standard input, or one that would train again if it were imported.
+"""
 
 import contextlib
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from continual.config import Replica
 from continual.pausing import Interrupted
@@ -31,6 +37,15 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a worker takes over from the process that starts it."""
+
+    module_path: list[str]
+    gpu: str | None
+    code: Mapping[str, Any] | None
+
+
 def run(
     populations: Sequence[Sequence[Replica]],
     workers: int,
@@ -46,11 +61,10 @@ def run(
     end, and Interrupted is raised. With `gpus`, each worker sees one of them, in turns; `code` is
     what the runs were submitted with (`continual.provenance`).
     """
-    context = multiprocessing.get_context("spawn")
     waiting = list(range(len(populations)))
     attempts = [0] * len(populations)
     results: list[list[Outcome] | Failure | None] = [None] * len(populations)
-    pool = [_Worker(context, gpus[i % len(gpus)] if gpus else None, code) for i in range(workers)]
+    pool = [_Worker(gpus[i % len(gpus)] if gpus else None, code) for i in range(workers)]
     try:
         while any(result is None for result in results):
             for worker in pool:
@@ -88,11 +102,11 @@ def run(
 class _Worker:
     """A process, the line to it, and the population that it is at."""
 
-    def __init__(self, context: Any, gpu: str | None, code: Mapping[str, Any] | None) -> None:
-        self._context, self._gpu, self._code = context, gpu, code
+    def __init__(self, gpu: str | None, code: Mapping[str, Any] | None) -> None:
+        self._surroundings = _Surroundings([path for path in sys.path if path], gpu, code)
         self.busy_with: int | None = None
         self.connection: Connection
-        self._process: BaseProcess
+        self._process: subprocess.Popen[bytes]
         self._start()
 
     def give(self, index: int, population: Sequence[Replica]) -> None:
@@ -103,10 +117,9 @@ class _Worker:
             self.connection.send(list(population))
         self.busy_with = index
 
-    def restart(self) -> int | None:
+    def restart(self) -> int:
         """Replace the dead process; returns its exit code."""
-        self._process.join()
-        code = self._process.exitcode
+        code = self._process.wait()
         self.connection.close()
         self.busy_with = None
         self._start()
@@ -115,18 +128,31 @@ class _Worker:
     def join(self, idle_until: float) -> None:
         """Wait until it has ended, after its connection was closed; if it was idle, until this time."""
         idle_for = max(0.0, idle_until - time.monotonic())
-        self._process.join(timeout=idle_for if self.busy_with is None else _SECONDS_TO_END)
-        if self._process.is_alive():
+        try:
+            self._process.wait(timeout=idle_for if self.busy_with is None else _SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
 
     def _start(self) -> None:
-        self.connection, theirs = self._context.Pipe()
-        self._process = self._context.Process(
-            target=_serve, args=(theirs, self._gpu, self._code), daemon=True
+        self.connection, theirs = Pipe()
+        package = str(Path(__file__).parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), package],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
         )
-        self._process.start()
         theirs.close()
+        with contextlib.suppress(OSError):  # it has died already, which is seen when it is given something
+            self.connection.send(self._surroundings)
+
+
+# What a worker runs: where this package is comes first, the rest of the path down the line.
+_PROGRAM = """import sys
+sys.path.insert(0, sys.argv[2])
+from continual.sweep.workers import serve
+serve(int(sys.argv[1]))
+"""
 
 
 def _with_news(pool: Sequence[_Worker]) -> list[_Worker]:
@@ -135,26 +161,29 @@ def _with_news(pool: Sequence[_Worker]) -> list[_Worker]:
     return [by_connection[c] for c in ready if isinstance(c, Connection)]
 
 
-def _serve(connection: Connection, gpu: str | None, code: Mapping[str, Any] | None) -> None:
-    """A worker's life: train what comes down the line until it is closed."""
+def serve(line: int) -> None:
+    """A worker's life: train what comes down the line, a file descriptor, until it is closed."""
+    # Signals go to the whole group of processes, but only the first of them heeds them and closes the line;
+    # when it is killed, the line is closed too.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    connection = Connection(line)
     try:
-        _train_all(connection, gpu, code)
+        surroundings: _Surroundings = connection.recv()
+        sys.path[:] = surroundings.module_path
+        if surroundings.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = surroundings.gpu  # before CUDA is first used
+        _train_all(connection, surroundings.code)
+    except EOFError:
+        pass
     except Exception:
         traceback.print_exc()
         leave(1)
     leave(0)
 
 
-def _train_all(connection: Connection, gpu: str | None, code: Mapping[str, Any] | None) -> None:
-    """Train what comes down the line until it is closed.
-
-    Signals go to the whole group of processes, but only the first of them heeds them and closes the line;
-    when it is killed, the line is closed too. In the middle of a population, that asks it to stop.
-    """
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used
+def _train_all(connection: Connection, code: Mapping[str, Any] | None) -> None:
+    """Train what comes down the line until it is closed, which in the middle of a population asks to stop."""
     from continual.errors import UserError
     from continual.provenance import submitted
     from continual.training import train
@@ -162,15 +191,12 @@ def _train_all(connection: Connection, gpu: str | None, code: Mapping[str, Any] 
     if code is not None:
         submitted.expect(code, quiet=True)
 
-    def say(kind: str, content: object) -> None:
+    def say(kind: Literal["report", "error", "done"], content: object) -> None:
         with contextlib.suppress(OSError):  # nobody is there any more
             connection.send((kind, content))
 
     while True:
-        try:
-            population = connection.recv()
-        except EOFError:
-            return
+        population = connection.recv()
         try:
             outcomes = train(
                 population, lambda snapshot: say("report", snapshot), should_stop=connection.poll

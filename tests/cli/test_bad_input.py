@@ -1,6 +1,7 @@
 """A user's mistake: one sentence, exit code 1 or 2, before data are read, and nothing is written."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ MISTAKES = [
     ("hydra/launcher=slrum", "hydra/launcher=slrum: no such option; .*"),
     ("hydra.job.nmae=x", "hydra.job.nmae: no such key; did you mean name?"),
     ("--config-name=foo", "foo: there is no such config in the config folders."),
-    ("--config-dir=nowhere", "Additional config directory '.*nowhere' not found."),
+    ("--config-dir=nowhere", "nowhere: there is no such folder of configs."),
     # values
     ("optimizer.lr=fast", "optimizer.lr: must be a valid number, not 'fast'."),
     ("optimizer.lr=0", "optimizer.lr: must be greater than 0, not 0."),
@@ -77,7 +78,35 @@ MISTAKES = [
     ("agent.l2_weight={", "agent.l2_weight={: cannot be read; write key=value, .*"),
     ("seed=0,1", "seed=0,1: several values; sweep over them with -m, or write [...] around them for a list."),
     ("seed=choice(0,1)", "seed=choice(0,1): several values; sweep over them with -m."),
-    ("--run -m", "Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified."),
+    ("--run -m", "only one of --run and --multirun can be specified."),
+    ("--runn seed=1", "unrecognized arguments: --runn; see --help."),
+    (
+        "agent=[l2,l2_init]",
+        "agent=[l2,l2_init]: agent takes the name of one option; to sweep .*, -m agent=l2,l2_init.",
+    ),
+    (
+        "-m agent=[l2,base],l2",
+        "agent=[l2,base],l2: agent takes the name of one option; to sweep over .*-m agent=l2,base.",
+    ),
+    ("~engine.threads", "engine.threads: missing; give it a value."),
+    (
+        "hydra.job.name=a/b",
+        "hydra.job.name: must be a name without slashes, .* 'a/b'.",
+    ),
+    ("hydra.job.chdir=true", "hydra.job.chdir: the paths of a config start where the command is given; .*"),
+    ("hydra.output_subdir=null", "hydra.output_subdir: a run's config is kept in .hydra; leave it as it is."),
+    (
+        "+hydra.callbacks.mine._target_=os.getcwd",
+        "hydra.callbacks: no callbacks are called here; leave it empty.",
+    ),
+    ("hydra.run.dir=null", "hydra.run.dir: field 'hydra.run.dir' is not Optional."),
+    ("-m seed=0 hydra.launcher=null", "hydra.launcher: missing; choose one with hydra/launcher=..."),
+    (
+        "-m seed=0 hydra.launcher._target_=os.getcwd",
+        "hydra.launcher.workers: no such key; .*",
+    ),
+    ("-m seed=0 hydra.sweeper._target_=os.getcwd", "hydra.sweeper.params: no such key; .*"),
+    ("-m seed=0 hydra.run.dir=a,b", "hydra.run.dir=a,b: Hydra's own keys have one value in a sweep."),
     # sweeps: all jobs are checked first
     ("-m seed=0,abc,1", "job 1 (seed=abc): seed: must be a valid integer, not 'abc'."),
     (
@@ -90,11 +119,15 @@ MISTAKES = [
         "job 1 (agent=base agent.l2_weight=1): agent.l2_weight: no such key; there is nothing to set here.",
     ),
     ("-m seed=0,1 agnet=l2", "agnet: no such key; did you mean agent?"),
-    ("-m agent=base,null", "job 1 (agent=null): agent=null: a config group takes the name of one of its .*"),
+    ("-m agent=base,null", "agent=base,null: a config group takes the name of one of its options."),
     ("-m seed=0,1 device=cuda", "job 0 (seed=0 device=cuda): device: cuda was asked for, .*"),
     ("-m seed=0 hydra.launcher.workers=0", "hydra.launcher.workers: must be 'auto' or greater .* 1, not 0."),
     ("-m seed=0 +hydra.launcher.wokers=2", "hydra.launcher.wokers: no such key; did you mean workers?"),
-    ("-m seed=interval(0,1)", "BasicSweeper does not support sweep type : INTERVAL_SWEEP."),
+    (
+        "-m seed=interval(0,1)",
+        "seed=interval(0,1): a grid takes a list or a range of values; to search in an interval, add "
+        "hydra/sweeper=optuna.",
+    ),
     (
         "-m seed=0,1 hydra.sweep.subdir=same",
         "job 1 (seed=1): the output folder .*same is an earlier job's as well; "
@@ -251,15 +284,16 @@ def test_a_folder_that_holds_another_run(train: CommandLine, workplace: Path) ->
     said = train("hydra.run.dir=run", "optimizer.lr=1", "agent=l2", "engine.threads=2").error()
     assert said == (
         "the output folder run holds a run whose config differs "
-        "(agent._target_, agent.l2_weight, optimizer.lr); "
-        "choose another folder, or ask for the same config to go on with it."
+        "(agent._target_, optimizer.lr); "
+        "choose another folder, or ask for the same config to resume it."
     )
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
 
 
 def test_a_folder_that_holds_another_run_without_its_config(train: CommandLine, workplace: Path) -> None:
-    assert train("hydra.run.dir=run", "hydra.output_subdir=null").code == 0
-    said = train("hydra.run.dir=run", "hydra.output_subdir=null", "seed=1").error()
+    assert train("hydra.run.dir=run").code == 0
+    shutil.rmtree(workplace / "run" / ".hydra")
+    said = train("hydra.run.dir=run", "seed=1").error()
     assert said.startswith("the output folder run holds a run whose config differs; choose another folder")
 
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from continual import training
-from continual.cli import entry
+from continual.cli.composing import Composer
 from continual.cli.optuna import Search
 from continual.errors import ConfigError
 from tests.command_line import CommandLine, everything_in, written
@@ -30,9 +28,9 @@ LR = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
 @pytest.fixture
 def search(npz: Path) -> Iterator[Any]:
     """`search(*arguments)` reads the arguments of a sweep."""
-    with initialize_config_dir(str(entry.config_folder()), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        yield lambda *arguments: Search.of(arguments, loader)
+    composer = Composer()
+    with composer.started():
+        yield lambda *arguments: Search.of(arguments, composer)
 
 
 def summaries(sweep: Path) -> list[dict[str, Any]]:
@@ -207,8 +205,8 @@ def test_a_run_that_fails_ends_it_and_is_tried_again(
     [
         (
             "hydra/launcher=slurm hydra.launcher.detach=true",
-            "hydra.launcher.detach: a search needs the results of its trials to go on; leave it false with "
-            "hydra/sweeper=optuna.",
+            "hydra.launcher.detach: a search needs the results of its trials to choose the next ones; "
+            "leave it false with hydra/sweeper=optuna.",
         ),
         ("hydra.sweeper.n_jobs=0", "hydra.sweeper.n_jobs: must be greater than or equal to 1, not 0."),
         ("hydra.sweeper.sampler=tpee", "hydra.sweeper.sampler: must be 'tpe' or 'random', not 'tpee'."),

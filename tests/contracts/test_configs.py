@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.config import PROVIDED, EngineConfig, MetricsConfig, TrainConfig, WandbConfig, check_config
 from continual.schema import locate, number_fields
 from tests import tiny

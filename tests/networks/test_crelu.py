@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from continual import building
 from continual.agents.agent import weight_names
 from continual.agents.base import Base
-from continual.cli.entry import config_folder
+from continual.cli.composing import config_folder
 from continual.errors import ConfigError
 from continual.networks.convnet import ConvNet
 from continual.networks.mlp import MLP

@@ -1,9 +1,9 @@
 """An agent that goes wrong on purpose, in the process that trains it."""
 
 import itertools
-import multiprocessing
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,7 +37,7 @@ class Faulty(Agent):
             raise RuntimeError("this agent raises on purpose")
         first_life = diary.stat().st_size <= FATAL_STEP
         if self.fate == "dies_always" or (self.fate == "dies_once" and first_life):
-            assert multiprocessing.parent_process() is not None, "it is a worker that is to die"
+            assert sys.argv[0] == "-c", "it is a worker that is to die"
             os.kill(os.getpid(), signal.SIGKILL)
         return None
 

@@ -44,7 +44,7 @@ def test_wait_needs_jobs(sweep: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert cli.main(["wait", str(sweep)]) == 0
     (sweep / "1" / "summary.json").unlink()
     assert cli.main(["wait", str(sweep)]) == 1
-    assert "no jobs in SLURM's queue" in capsys.readouterr().err
+    assert "no process or job trains them" in capsys.readouterr().err
 
 
 def test_cancel_without_jobs(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.types import HydraContext, RunMode
 
-from continual import training
-from continual.cli import entry
-from continual.errors import ConfigError, UserError
-from continual.sweep.packed import PackedLauncher
-from tests.command_line import TINY, CommandLine, written
+from tests.command_line import CommandLine, written
 from tests.sweep.faulty import FATAL_STEP, mend
 
 IN_SWEEP = ("hydra.sweep.dir=sweep", "hydra.launcher.workers=1")
@@ -185,51 +175,3 @@ def test_an_error_in_this_process_fails_its_population_only_and_can_be_mended(
     assert summary(workplace / "sweep" / "0")["status"] == "completed"
     tables = [(workplace / "sweep" / number / "tasks.csv").read_bytes() for number in "01"]
     assert tables[0] == tables[1]
-
-
-# What Hydra's sweepers see
-
-
-def launch(overrides: Sequence[str], batch: Sequence[Sequence[str]], first: int) -> Sequence[JobReturn]:
-    """What a sweeper does: set the launcher up and give it a batch of jobs."""
-    with initialize_config_dir(str(entry.config_folder()), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        sweep = loader.load_configuration("train", list(overrides), run_mode=RunMode.MULTIRUN)
-        launcher = PackedLauncher(workers=1)
-        context = HydraContext(config_loader=loader, callbacks=Callbacks())
-        launcher.setup(hydra_context=context, task_function=entry.run, config=sweep)
-        return launcher.launch([[*overrides, *job] for job in batch], initial_job_idx=first)
-
-
-@pytest.fixture
-def overrides(workplace: Path, npz: Path) -> Sequence[str]:
-    return (*TINY, f"env.dataset.path={npz}")
-
-
-def test_return_values_reach_the_sweeper(overrides: Sequence[str], workplace: Path) -> None:
-    batch = [["seed=4"], ["seed=5", "optimizer.lr=1e-4"], ["optimizer.lr=1e30"]]
-    results = launch(overrides, batch, first=7)
-    folders = sorted(folder for folder in workplace.rglob("[0-9]*") if (folder / "summary.json").exists())
-    assert [folder.name for folder in folders] == ["7", "8", "9"]
-    totals = [summary(folder)["total_average_online_accuracy"] for folder in folders]
-    assert [result.status for result in results] == [JobStatus.COMPLETED] * 3
-    assert [result.return_value for result in results[:2]] == totals[:2]
-    assert totals[2] is None
-    assert math.isnan(results[2].return_value)
-    for result, job, folder in zip(results, batch, folders, strict=True):
-        assert list(result.overrides or ()) == [*overrides, *job]
-        assert Path(result.working_dir or "").resolve() == folder
-
-
-def test_a_failed_job_raises_when_its_value_is_asked_for(
-    overrides: Sequence[str], workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise ConfigError("the dataset has vanished.")
-
-    monkeypatch.setattr(training, "train", fail)
-    (result,) = launch(overrides, [["hydra.sweep.dir=sweep"]], first=0)
-    assert result.status == JobStatus.FAILED
-    with pytest.raises(UserError, match=r"^sweep/0: the dataset has vanished\.$"):
-        _ = result.return_value
-    assert summary(workplace / "sweep" / "0")["error"] == "the dataset has vanished."

@@ -1,0 +1,75 @@
+"""A run of its own, outside of any sweep: composed, checked, frozen in its folder, trained here."""
+
+import logging
+from collections.abc import Sequence
+
+from continual.cli.composing import Composer
+from continual.cli.jobs import check_folder, run_of
+from continual.cli.output import StartLog, locked, output_folder, surroundings
+from continual.config import Config, Replica, check_here, num_steps
+from continual.errors import Stopped
+from continual.sweep.stopping import StopSignals
+from continual.tracking import frozen
+from continual.tracking.progress import Progress
+from continual.tracking.run_status import Outcome, outcome_of
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "hydra.run.dir"
+
+
+def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog) -> Outcome:
+    """Train the run that these overrides name, or resume it, in `hydra.run.dir`.
+
+    All is checked before anything is written. UserError for a mistake, Stopped after a signal.
+    """
+    while True:
+        composer.fixed.pop(_FOLDER, None)
+        composed = composer.run(overrides)
+        folder, is_new = output_folder(str(composed.hydra["run"]["dir"]), composed.folder)
+        if folder != composed.folder:
+            composer.fixed[_FOLDER] = str(folder)
+            composed = composer.run(overrides)
+        run = run_of(composed, folder.name)
+        check_here(run.config)
+        check_folder(run)
+        _prepare(run.config)
+        with surroundings(composed.hydra):
+            with locked(folder, is_new) as is_ours:
+                if not is_ours:
+                    continue
+                check_folder(run)  # another process may have filled it
+                start_log(composed.hydra)
+                outcome = outcome_of(run)
+                if outcome is not None:
+                    log.info("%s holds this run, finished.", folder)
+                    return outcome
+                frozen.write(run, composed.hydra)
+            outcome = _train(run)
+        score = outcome.total_average_online_accuracy
+        log.info(
+            "%s; total average online accuracy %s; results in %s",
+            outcome.status,
+            "none" if score is None else f"{score:.4f}",
+            folder,
+        )
+        return outcome
+
+
+def _prepare(config: Config) -> None:
+    from continual.building import prepare
+
+    prepare(config)
+
+
+def _train(run: Replica) -> Outcome:
+    from continual import training
+
+    try:
+        with Progress(num_steps(run.config)) as progress, StopSignals() as stop:
+            (outcome,) = training.train([run], lambda snapshot: progress.update(0, snapshot), stop)
+    except training.Interrupted:
+        raise Stopped(
+            f"stopped, with a checkpoint written; to resume: the same command with hydra.run.dir={run.folder}"
+        ) from None
+    return outcome
