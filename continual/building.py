@@ -5,7 +5,8 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -54,12 +55,13 @@ def _prepare(parts: str, files: _Files, precision: Precision) -> tuple[Learner, 
     optimizer: Optimizer = schema.make(config["optimizer"], "optimizer")
     dataset = _dataset(json.dumps(config["env"]["dataset"], sort_keys=True), files)
     environment: Environment = schema.make(config["env"], "env", dataset=dataset)
-    network = schema.make(
-        config["network"],
-        "network",
-        input_shape=dataset.input_shape,
-        num_classes=environment.num_classes,
-    )
+    with _saying_what_does_not_fit("network"):
+        network = schema.make(
+            config["network"],
+            "network",
+            input_shape=dataset.input_shape,
+            num_classes=environment.num_classes,
+        )
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     learner = Learner.of(network, agent, optimizer, dtype)
     check_forward(learner.network, dataset.input_shape, environment.num_classes)
@@ -106,16 +108,33 @@ def population(
     _round_products(engine["precision"])
     steps = environment.num_tasks * environment.steps_per_task
     captures = engine["cuda_graph"] is True or (engine["cuda_graph"] == "auto" and where.type == "cuda")
-    return Population(
-        learner,
-        environment,
-        [replica.config["seed"] for replica in replicas],
-        {part: schema.numbers([r.config[part] for r in replicas]) for part in ("agent", "optimizer")},
-        device=where,
-        compiled=_compiles(engine["compile"], steps, where) if compiled is None else compiled,
-        chunk_steps=engine["chunk_steps"],
-        capture=CudaGraphs() if captures else None,
-    )
+    with _saying_what_does_not_fit("engine.max_replicas"):
+        return Population(
+            learner,
+            environment,
+            [replica.config["seed"] for replica in replicas],
+            {part: schema.numbers([r.config[part] for r in replicas]) for part in ("agent", "optimizer")},
+            device=where,
+            compiled=_compiles(engine["compile"], steps, where) if compiled is None else compiled,
+            chunk_steps=engine["chunk_steps"],
+            capture=CudaGraphs() if captures else None,
+        )
+
+
+@contextlib.contextmanager
+def _saying_what_does_not_fit(key: str) -> Iterator[None]:
+    """ConfigError where the CPU's memory does not hold what is made; a GPU's has an error of its own."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not re.search("allocate|overflow", str(error)):
+            raise
+        raise ConfigError(
+            f"{key}: this does not fit into the machine's memory; use a smaller network or batch, fewer "
+            "steps in a chunk (engine.chunk_steps) or fewer replicas (engine.max_replicas)."
+        ) from error
 
 
 def _round_products(precision: Precision) -> None:

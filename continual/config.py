@@ -6,18 +6,18 @@ name (`continual.schema`); everything else is typed here.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from continual import schema
 from continual.errors import ConfigError
 from continual.machine import check_device_name, device
-from continual.schema import Count
+from continual.schema import Count, Seed
 
 Config: TypeAlias = Mapping[str, Any]
 Precision: TypeAlias = Literal["float32", "tf32", "bf16"]
@@ -42,7 +42,7 @@ class EngineConfig:
     chunk_steps: Count = 500
     checkpoint_minutes: Annotated[float, Ge(0)] = 5.0
     keep_checkpoint: bool = True
-    threads: Count = 1
+    threads: Annotated[int, Ge(1), Le(256)] = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class WandbConfig:
 class TrainConfig:
     """The top level."""
 
-    seed: int
+    seed: Seed
     device: str
     data_dir: str
     agent: dict[str, Any]
@@ -94,6 +94,13 @@ class TrainConfig:
     metrics: dict[str, Any]
     engine: dict[str, Any]
     wandb: dict[str, Any]
+
+
+_NODES: dict[str, type[EngineConfig] | type[MetricsConfig] | type[WandbConfig]] = {
+    "engine": EngineConfig,
+    "wandb": WandbConfig,
+    "metrics": MetricsConfig,
+}
 
 
 @dataclass(frozen=True)
@@ -113,9 +120,11 @@ class Replica:
 def check_config(config: Config) -> None:
     """Raise ConfigError, in one sentence, if this config cannot be run; no data is read for it."""
     schema.check_values(TrainConfig, config, "")
-    schema.check_values(EngineConfig, config["engine"], "engine")
-    schema.check_values(WandbConfig, config["wandb"], "wandb")
-    schema.check_values(MetricsConfig, config["metrics"], "metrics")
+    for name, node in _NODES.items():
+        schema.check_values(node, config[name], name)
+        for field_ in fields(node):
+            if field_.name not in config[name]:
+                raise ConfigError(f"{name}.{field_.name}: missing; give it a value.")
     for name, kind in _kinds().items():
         schema.check(config[name], name, PROVIDED[name])
         target = config[name]["_target_"]
@@ -125,7 +134,28 @@ def check_config(config: Config) -> None:
     if not isinstance(config["env"].get("dataset"), Mapping):
         raise ConfigError("env.dataset: missing; choose one with env/dataset=...")
     schema.check(config["env"]["dataset"], "env.dataset")
+    schema.check_kind(config["env"]["dataset"]["_target_"], _dataset_type(), "env.dataset")
     check_device_name(config["device"])
+    names = [f"{fraction:g}" for fraction in config["metrics"]["task_fractions"]]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"metrics.task_fractions: {', '.join(names)} name their columns and must all be different."
+        )
+
+
+def with_defaults(config: Config) -> dict[str, Any]:
+    """The config of an earlier version of this program, with what has been added to its plain nodes since."""
+    return dict(config) | {
+        name: {**vars(node()), **config[name]}
+        for name, node in _NODES.items()
+        if isinstance(config.get(name), Mapping)
+    }
+
+
+def _dataset_type() -> type:
+    from continual.datasets.dataset import Dataset
+
+    return Dataset
 
 
 @functools.cache

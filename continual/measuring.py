@@ -17,11 +17,18 @@ from continual.tree import Tree
 _MEASURED_EXAMPLES = 1000
 
 
-def after_fraction(population: Population, fraction: float) -> list[Row]:
-    """Columns of the task's row that are known before its end, by replica."""
+def after_fractions(population: Population, fractions: Collection[float]) -> list[Row]:
+    """Columns of the task's row that are known before its end, by replica; for fractions that end here."""
     online, test = population.online_accuracy(), test_accuracy(population, population.task).tolist()
     return [
-        {f"online_accuracy@{fraction:g}": online[r], f"test_accuracy@{fraction:g}": test[r]}
+        {
+            name: value
+            for fraction in fractions
+            for name, value in (
+                (f"online_accuracy@{fraction:g}", online[r]),
+                (f"test_accuracy@{fraction:g}", test[r]),
+            )
+        }
         for r in range(population.size)
     ]
 

@@ -128,8 +128,12 @@ def distance_from_init(weights: Mapping[str, Tensor], initial: Mapping[str, Tens
 
 
 def accuracy(logits_BK: Tensor, y_B: Tensor) -> Tensor:
-    """The fraction of examples whose largest logit is their label's: 0-d, float64."""
-    return (logits_BK.argmax(-1) == y_B).to(torch.float64).mean()
+    """The fraction of examples whose largest logit is their label's: 0-d, float64.
+
+    NaN where a logit is not finite: argmax takes NaN for the largest, and would find an accuracy in that.
+    """
+    accuracy = (logits_BK.argmax(-1) == y_B).to(torch.float64).mean()
+    return torch.where(logits_BK.isfinite().all(), accuracy, torch.nan)
 
 
 def plasticity(

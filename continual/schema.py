@@ -14,6 +14,7 @@ import functools
 import importlib
 import inspect
 import re
+import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast, get_args, get_type_hints
@@ -49,7 +50,14 @@ Decay: TypeAlias = Annotated[float, PerReplica(), Ge(0), Lt(1)]
 SwitchableDecay: TypeAlias = Annotated[float, PerReplica(zero_is_off=True), Ge(0), Lt(1)]
 SwitchableStrength: TypeAlias = Annotated[float, PerReplica(zero_is_off=True), Ge(0)]
 Period: TypeAlias = Annotated[int, PerReplica(), Ge(1)]
-Count: TypeAlias = Annotated[int, Ge(1)]
+Count: TypeAlias = Annotated[int, Ge(1), Le(2**31 - 1)]
+Layers: TypeAlias = Annotated[int, Ge(1), Le(1000)]
+Seed: TypeAlias = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
+
+# Numbers that replicas may differ in are used in float32, whose numbers below this one a CPU takes for 0.
+_SMALLEST_FLOAT32 = 2.0**-126
+_LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
+_LARGEST_INTEGER = 2**63 - 1
 
 
 def is_on(number: float) -> bool:
@@ -161,12 +169,15 @@ def check(node: Mapping[str, Any], path: str, provided: Collection[str] = ()) ->
         target = locate(target_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{path}._target_: cannot import '{target_name}' ({error}).") from error
-    values = {name: value for name, value in node.items() if not name.startswith("_")}
+    if not callable(target):
+        raise ConfigError(f"{path}._target_: '{target_name}' is neither a class nor a function.")
+    values = {name: value for name, value in node.items() if name != "_target_"}
     inner = {name: value for name, value in values.items() if is_node(value)}
     check_values(target, values, path, provided={*provided, *inner})
     for name, value in inner.items():
         check(value, f"{path}.{name}")
-        _check_kind(value["_target_"], _annotations(target).get(name), f"{path}.{name}")
+        if name not in provided:
+            check_kind(value["_target_"], _annotations(target).get(name, Any), f"{path}.{name}")
 
 
 def make(node: Mapping[str, Any], path: str, **provided: Any) -> Any:
@@ -212,17 +223,77 @@ def check_values(
         reasons = [_sentence(e["msg"]) for e in error.errors() if e["loc"][: len(place)] == place]
         wanted = " or ".join(dict.fromkeys(reasons)).replace(" or must be ", " or ")
         found = first["input"] if index else values.get(str(key))
-        raise ConfigError(f"{prefix}{key}{index}: {wanted}, not {found!r}.") from error
+        raise ConfigError(f"{prefix}{key}{index}: {wanted}, not {_shown(found)}.") from error
+    fields = number_fields(target)
+    for name, value in given.items():
+        _check_range(value, f"{prefix}{name}")
+        if name in fields and fields[name].kind is float:
+            _check_rounded(signature, name, value, f"{prefix}{name}")
 
 
-def _check_kind(target: str, annotation: Any, path: str) -> None:
-    """ConfigError if an argument's annotation names classes and the target is a class of none of them."""
+def _check_range(value: Any, path: str) -> None:
+    """ConfigError for a number, wherever it is in a value, that no 64-bit integer and no float32 holds."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_range(inner, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _check_range(inner, f"{path}[{i}]")
+    elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise ConfigError(f"{path}: must be at most {_LARGEST_INTEGER}, not {_shown(value)}.")
+    elif isinstance(value, float) and abs(value) > _LARGEST_FLOAT32:
+        raise ConfigError(f"{path}: must be at most {_LARGEST_FLOAT32:.6g}, not {value!r}.")
+
+
+def _check_rounded(signature: "_Signature", name: str, value: Any, path: str) -> None:
+    """ConfigError if a number is impossible in float32, in which it is used: 1e-60 is 0 there."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if 0 < abs(value) < _SMALLEST_FLOAT32:
+        raise ConfigError(
+            f"{path}: {value!r} is 0 in float32, in which it is used; "
+            f"the smallest possible number above 0 is {_SMALLEST_FLOAT32:.6g}."
+        )
+    (rounded,) = struct.unpack("f", struct.pack("f", value))
+    try:
+        signature.model.model_validate({name: rounded})
+    except pydantic.ValidationError as error:
+        reason = _sentence(error.errors()[0]["msg"])
+        raise ConfigError(
+            f"{path}: {reason}; {value!r} is {rounded!r} in float32, in which it is used."
+        ) from error
+
+
+def check_kind(target: str, wanted: Any, path: str) -> None:
+    """ConfigError if what a target makes is not what is wanted there, as its class or its annotation says.
+
+    `wanted` is a type as it is annotated: a class, or several (`Agent | None`); Any and object are anything.
+    """
     located = locate(target)
-    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if inspect.isclass(kind)]
+    made = located if inspect.isclass(located) else _annotations(located).get("return")
+    if wanted in (Any, object, inspect.Parameter.empty):
+        return
+    kinds = [kind for kind in (get_args(wanted) or (wanted,)) if inspect.isclass(kind)]
     kinds = [kind for kind in kinds if kind is not type(None)]
-    if inspect.isclass(located) and kinds and not issubclass(located, tuple(kinds)):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise ConfigError(f"{path}._target_: {target} is not a subclass of {wanted}.")
+    if not kinds or any(issubclass(kind, _PLAIN) for kind in kinds):
+        raise ConfigError(f"{path}: must be a plain value, not something to call ({target}).")
+    if inspect.isclass(made) and issubclass(made, tuple(kinds)):
+        return
+    names = " or ".join(kind.__name__ for kind in kinds)
+    if inspect.isclass(located):
+        raise ConfigError(f"{path}._target_: {target} is not a subclass of {names}.")
+    raise ConfigError(f"{path}._target_: {target} does not say that it returns a {names} (-> {names}).")
+
+
+_PLAIN = (bool, int, float, str, list, tuple, dict, Mapping)
+
+
+def _shown(value: object) -> str:
+    """A value as a sentence shows it: whole, unless it is endless."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "an integer of more than 40 digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 @dataclass(frozen=True)
@@ -237,7 +308,10 @@ class _Signature:
 
 @functools.cache
 def _signature(target: Callable[..., Any]) -> _Signature:
-    parameters = inspect.signature(target).parameters
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError) as error:  # some of Python's own functions have none
+        raise ConfigError(f"_target_: the arguments of {target!r} are not known.") from error
     annotations = _annotations(target)
     known = tuple(n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
     required = tuple(n for n in known if parameters[n].default is inspect.Parameter.empty)

@@ -107,8 +107,9 @@ class Stepper:
     def _compile_and_step(self, inputs: tuple[Any, ...]) -> None:
         """The first step: compile, or say why that failed and go on without."""
         self._to_compile = False
-        self._step = self._compiled = _Compiled(self._uncompiled)
         try:
+            # Already preparing may fail, as where the folder for compiled code cannot be made.
+            self._step = self._compiled = _Compiled(self._uncompiled)
             self._step(*inputs)
         except torch.OutOfMemoryError:
             raise

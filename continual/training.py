@@ -3,6 +3,7 @@
 `train` is the one entry point for every way of running: a single run is a population of one.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -92,8 +93,8 @@ def _run_tasks(
 ) -> None:
     environment = population.environment
     steps = environment.steps_per_task
-    fractions = {max(1, round(fraction * steps)): fraction for fraction in wanted.task_fractions}
-    stops = sorted({*fractions, steps})
+    fraction_steps = {fraction: max(1, round(fraction * steps)) for fraction in wanted.task_fractions}
+    stops = sorted({*fraction_steps.values(), steps})
 
     first_task, first_step = resume(population, recorders)
     next_task = first_task
@@ -109,8 +110,9 @@ def _run_tasks(
         while population.step_in_task < steps:
             stop = next(stop for stop in stops if stop > population.step_in_task)
             population.advance(min(population.chunk_steps, stop - population.step_in_task))
-            if population.step_in_task in fractions:
-                columns = measuring.after_fraction(population, fractions[population.step_in_task])
+            due = [fraction for fraction, at in fraction_steps.items() if at == population.step_in_task]
+            if due:
+                columns = measuring.after_fractions(population, due)
                 for recorder, of_replica in zip(recorders, columns, strict=True):
                     recorder.add_columns(of_replica)
             if population.step_in_task < steps:
@@ -130,8 +132,9 @@ def _record_task(population: Population, recorders: Sequence[Recorder], wanted: 
     diverged_at, rows = population.diverged_at(), measuring.after_task(population, wanted)
     past = measuring.on_past_tasks(population) if wanted.forgetting else None
     for r, recorder in enumerate(recorders):
-        if diverged_at[r]:
-            recorder.mark_diverged(diverged_at[r])
+        # What the last step destroyed has a finite loss before it, and no accuracy after it.
+        if diverged_at[r] or not math.isfinite(float(rows[r]["test_accuracy"])):
+            recorder.mark_diverged(diverged_at[r] or int(rows[r]["step"]))
             continue
         recorder.add_task(rows[r], population.environment.is_scored(population.task))
         if past is not None:

@@ -35,12 +35,6 @@ def test_a_file_of_data_that_changed_is_read_again(tmp_path):
     assert (len(before.dataset.x_train), len(after.dataset.x_train)) == (60, 61)
 
 
-def no_dataset(path: str) -> str:
-    return path
-
-
-def test_a_loader_that_returns_no_dataset(compose):
-    config = compose()
-    config["env"]["dataset"] = {"_target_": f"{__name__}.no_dataset", "path": "here"}
-    with pytest.raises(ConfigError, match=r"^env\.dataset\._target_: .*no_dataset.* not a Dataset\.$"):
-        building.prepare(config)
+def test_a_network_that_no_memory_holds_is_one_sentence(compose):
+    with pytest.raises(ConfigError, match=r"^network: this does not fit into the machine's memory"):
+        building.prepare(compose("network.hidden_size=2147483647"))

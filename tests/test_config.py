@@ -1,5 +1,6 @@
 """Which configs cannot be run, and why."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from continual.config import (
     WandbConfig,
     check_config,
     check_here,
+    with_defaults,
 )
 from continual.errors import ConfigError
 from tests import tiny
@@ -72,6 +74,69 @@ def test_configs_that_cannot_be_run(compose: Compose, override: str, wanted: str
     with pytest.raises(ConfigError) as error:
         check_config(tiny.changed(config, override))
     assert str(error.value) == wanted
+
+
+@pytest.mark.parametrize(
+    ("node", "key", "wanted"),
+    [
+        ("engine", "threads", "engine.threads: missing; give it a value."),
+        ("metrics", "forgetting", "metrics.forgetting: missing; give it a value."),
+        ("wandb", "mode", "wandb.mode: missing; give it a value."),
+        ("env", "num_tasks", "env.num_tasks: missing; give it a value."),
+        ("env", "_target_", "env._target_: missing; it must name a class"),
+    ],
+)
+def test_keys_that_are_missing(compose: Compose, node: str, key: str, wanted: str) -> None:
+    config = compose()
+    del config[node][key]
+    with pytest.raises(ConfigError, match=f"^{re.escape(wanted)}"):
+        check_config(config)
+
+
+def test_what_was_added_since_a_config_was_frozen(compose: Compose) -> None:
+    config = compose()
+    del config["engine"]["keep_checkpoint"]
+    assert with_defaults(config) == compose()
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        (
+            f"seed={2**63}",
+            "seed: must be less than or equal to 9223372036854775807, not 9223372036854775808.",
+        ),
+        ("engine.threads=257", "engine.threads: must be less than or equal to 256, not 257."),
+        ("env.num_tasks=1000001", "env.num_tasks: must be less than or equal to 1000000, not 1000001."),
+        (
+            "network.hidden_layers=1001",
+            "network.hidden_layers: must be less than or equal to 1000, not 1001.",
+        ),
+        (
+            "metrics.task_fractions=[0.1234567,0.12345671]",
+            "metrics.task_fractions: 0.123457, 0.123457 name their columns and must all be different.",
+        ),
+    ],
+)
+def test_numbers_and_names_that_are_refused(compose: Compose, override: str, wanted: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_config(tiny.changed(compose(), override))
+    assert str(error.value) == wanted
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "os.getcwd"},
+        {"_target_": "continual.schema.locate", "target": "os.getcwd"},
+    ],
+)
+def test_a_loader_says_that_it_returns_a_dataset(compose: Compose, node: dict[str, str]) -> None:
+    """Whatever else a stranger's config names, even of this program, is not called to find out."""
+    config = compose()
+    config["env"]["dataset"] = node
+    with pytest.raises(ConfigError, match=r"does not say that it returns a Dataset \(-> Dataset\)\.$"):
+        check_config(config)
 
 
 @pytest.mark.parametrize(("key", "value"), [("cuda_graph", True), ("precision", "tf32")])

@@ -240,3 +240,103 @@ def test_bind_puts_tensors_into_a_copy():
 )
 def test_suggestions(name, known, said):
     assert suggestion(name, known) == said
+
+
+class Loaded:
+    """What a loader makes."""
+
+
+def loader(size: Count) -> Loaded:
+    return Loaded()
+
+
+def silent(size: Count):
+    return Loaded()
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A configurable class with one inside whose class is declared, and a number."""
+
+    inside: Loaded
+    number: Positive = 1.0
+    other: Loaded | None = None
+    few: list[Count] = field(default_factory=list)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"size": 2**31}, r"^node\.size: must be less than or equal to 2147483647, not 2147483648\.$"),
+        ({"size": 10**30}, r"^node\.size: must be less than or equal to 2147483647, not 10{30}\.$"),
+        ({"size": 10**5000}, r"^node\.size: .* not an integer of more than 40 digits\.$"),
+        (
+            {"period": 2**63},
+            r"^node\.period: must be at most 9223372036854775807, not 9223372036854775808",
+        ),
+        ({"age": 10**5000}, r"^node\.age: must be at most 9223372036854775807, not an integer of more"),
+        (
+            {"number": 1e-60},
+            r"^node\.number: 1e-60 is 0 in float32, .* above 0 is 1\.17549e-38\.$",
+        ),
+        ({"number": -1e-39}, r"^node\.number: -1e-39 is 0 in float32"),
+        ({"positive": 1e300}, r"^node\.positive: must be at most 3\.40282e\+38, not 1e\+300\.$"),
+        ({"decay": 1 - 1e-12}, r"^node\.decay: must be less than 1; 0\.999999999999 is 1\.0 in float32"),
+        ({"number": 2**64}, r"^node\.number: must be at most 9223372036854775807"),
+        ({"_partial_": True}, r"^node\._partial_: no such key"),
+        ({"_args_": [1]}, r"^node\._args_: no such key"),
+    ],
+)
+def test_numbers_that_no_machine_holds(values, said):
+    with pytest.raises(ConfigError, match=said):
+        check({"_target_": NAME, "size": 3, **values}, "node")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"period": 2**63 - 1, "number": 3.4e38, "positive": 1.2e-38},
+        {"decay": 0.9999999, "switchable": 0, "number": -(2**63) + 1},
+    ],
+)
+def test_numbers_at_the_edge(values):
+    check({"_target_": NAME, "size": 2**31 - 1, **values}, "node")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"inside": {"_target_": f"{__name__}.loader", "size": 1}}, None),
+        ({"inside": {"_target_": f"{__name__}.Loaded"}, "other": {"_target_": f"{__name__}.Loaded"}}, None),
+        (
+            {"inside": {"_target_": f"{__name__}.silent", "size": 1}},
+            r"^node\.inside\._target_: .*silent does not say that it returns a Loaded \(-> Loaded\)\.$",
+        ),
+        ({"inside": {"_target_": "os.getcwd"}}, r"^node\.inside\._target_: os\.getcwd does not say"),
+        (
+            {"inside": {"_target_": f"{__name__}.Plain", "width": 1}},
+            r"^node\.inside\._target_: .*Plain is not a subclass of Loaded\.$",
+        ),
+        (
+            {"inside": {"_target_": f"{__name__}.Loaded"}, "number": {"_target_": "os.getcwd"}},
+            r"^node\.number: must be a plain value, not something to call \(os\.getcwd\)\.$",
+        ),
+        (
+            {"inside": {"_target_": f"{__name__}.Loaded"}, "few": {"_target_": "os.getcwd"}},
+            r"^node\.few: must be a plain value",
+        ),
+        (
+            {"inside": {"_target_": f"{__name__}.Loaded"}, "few": [{"_target_": "os.getcwd"}]},
+            r"^node\.few\[0\]: .*integer",
+        ),
+        ({"inside": {"_target_": "continual.schema"}}, r"^node\.inside\._target_: .* neither a class nor"),
+    ],
+)
+def test_what_may_be_called_where(values, said):
+    node = {"_target_": f"{__name__}.Holder", **values}
+    if said is None:
+        check(node, "node")
+        assert isinstance(schema.make(node, "node").inside, Loaded)
+        return
+    with pytest.raises(ConfigError, match=said):
+        check(node, "node")

@@ -93,6 +93,25 @@ def test_a_failing_compiler_is_named_and_done_without(compose, monkeypatch, capl
     tiny.assert_equal(trained.replica_state(0), plain.replica_state(0))
 
 
+def test_compiling_that_cannot_be_prepared_is_said_and_done_without(compose, monkeypatch, caplog):
+    """As where the folder for compiled code cannot be made."""
+
+    def refuse(*arguments, **settings):
+        raise NotADirectoryError(20, "Not a directory", "/dev/null/x")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    trained, plain = tiny.population([compose()], compiled=True), tiny.population([compose()])
+    with caplog.at_level(logging.WARNING):
+        for population in (trained, plain):
+            population.start_task(0)
+            population.advance(20)
+    (message,) = [record.message for record in caplog.records]
+    assert message.startswith(
+        "compiling failed ([Errno 20] Not a directory: '/dev/null/x'): steps run uncompiled"
+    )
+    tiny.assert_equal(trained.replica_state(0), plain.replica_state(0))
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_released_population_holds_no_memory(compose, compiled):
     """Also while Python's collector of cycles does not run, which it may not for long."""

@@ -121,6 +121,25 @@ def test_what_else_can_be_measured(tmp_path, compose):
     assert run.summary["one_step_backward_transfer"] == pytest.approx(sum(one_step) / 2)
 
 
+def test_fractions_that_fall_on_one_step_have_a_column_each(tmp_path, compose):
+    (run,) = tiny.train([compose("metrics.task_fractions=[0.2,0.21,0.24,0.99]")], tmp_path)
+    table = pd.read_csv(run.folder / "tasks.csv")
+    assert table["online_accuracy@0.2"].equals(table["online_accuracy@0.21"])
+    assert table["test_accuracy@0.2"].equals(table["test_accuracy@0.21"])
+    assert "test_accuracy@0.24" in table
+    assert table["test_accuracy@0.99"].equals(table["test_accuracy"])
+
+
+@pytest.mark.parametrize("num_tasks", [1, 2])
+def test_a_run_that_its_last_step_destroyed_has_diverged(tmp_path, compose, num_tasks):
+    """The loss before that step is finite, and the largest of logits that are NaN is no answer."""
+    config = compose("optimizer=sgd", "optimizer.lr=1e38", "env.steps_per_task=1")
+    config["env"]["num_tasks"] = num_tasks
+    (run,) = tiny.train([config], tmp_path)
+    assert (run.summary["status"], run.summary["diverged_at_step"]) == ("diverged", 1)
+    assert run.tasks == ""
+
+
 def test_only_scored_tasks_count_in_the_total(tmp_path, compose):
     (run,) = tiny.train([compose("env=easy_hard_cifar100", "env.num_tasks=3")], tmp_path)
     assert [row["task_type"] for row in run.rows] == ["hard", "easy", "hard"]

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NotRequired, TypedDict
+from typing import Annotated, ClassVar, NotRequired, TypedDict
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from continual import random
@@ -42,7 +43,7 @@ class Environment(ABC):
     """Whether tasks, or the network's outputs, change with `num_tasks`: such a run cannot be prolonged."""
 
     dataset: Dataset
-    num_tasks: Count
+    num_tasks: Annotated[int, Ge(1), Le(10**6)]
     steps_per_task: Count
     batch_size: Count
 

@@ -4,7 +4,7 @@ from continual.networks.activations import Activation
 from continual.networks.crelu_width import FractionToRemove
 from continual.networks.initialization import Init
 from continual.networks.layered import Layered
-from continual.schema import Count
+from continual.schema import Count, Layers
 
 
 class ConvNet(Layered):
@@ -21,7 +21,7 @@ class ConvNet(Layered):
         num_classes: int,
         kernel_sizes: list[Count],
         channels: Count = 16,
-        hidden_layers: Count = 2,
+        hidden_layers: Layers = 2,
         hidden_size: Count = 100,
         activation: Activation = "relu",
         layer_norm: bool = False,

@@ -4,7 +4,7 @@ from continual.networks.activations import Activation
 from continual.networks.crelu_width import FractionToRemove
 from continual.networks.initialization import Init
 from continual.networks.layered import Layered
-from continual.schema import Count
+from continual.schema import Count, Layers
 
 
 class MLP(Layered):
@@ -17,7 +17,7 @@ class MLP(Layered):
         self,
         input_shape: tuple[int, int, int],
         num_classes: int,
-        hidden_layers: Count = 2,
+        hidden_layers: Layers = 2,
         hidden_size: Count = 100,
         activation: Activation = "relu",
         layer_norm: bool = False,
