@@ -50,8 +50,9 @@ class Pause:
             raise Interrupted
 
     def end(self, task: int) -> None:
-        """After the last task; `task` is the number of the one that would follow it."""
-        self._report(self._snapshot(task, 0))
+        """After the last task that was trained; `task` is the number of the one that would follow it."""
+        # Nothing is left to do, even if all replicas diverged before the last task.
+        self._report(self._snapshot(self._population.environment.num_tasks, 0))
         self._checkpoint(task, 0)
 
     def _checkpoint(self, task: int, step: int) -> None:

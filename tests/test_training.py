@@ -182,6 +182,21 @@ def test_reports_say_how_far_the_population_is(tmp_path, compose):
     assert 0 <= last.online_accuracy <= 1
 
 
+def test_the_first_report_after_a_resume_says_where_the_run_stands(tmp_path, compose):
+    config = compose("engine.chunk_steps=7", "env.num_tasks=3")
+    tiny.train_until(5, [config], tmp_path)
+    heard = []
+    training.train(tiny.replicas([config], tmp_path), heard.append)
+    assert (heard[0].tasks_done, heard[0].steps_done) == (1, 34)
+
+
+def test_the_last_report_of_runs_that_diverged_says_that_nothing_is_left(tmp_path, compose):
+    heard = []
+    config = compose("optimizer=sgd", "optimizer.lr=1e6", "env.num_tasks=3")
+    training.train(tiny.replicas([config], tmp_path), heard.append)
+    assert (heard[-1].tasks_done, heard[-1].steps_done) == (3, 60)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -15,7 +15,8 @@ from continual.sweep.launcher import Launcher
 from continual.sweep.manifest import Manifest
 from continual.sweep.others import record_unless_held
 from continual.sweep.stopping import StopRequests
-from continual.tracking.progress import Progress
+from continual.tracking import run_status
+from continual.tracking.progress import Progress, Snapshot
 from continual.tracking.run_status import Outcome
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,10 @@ class PackedLauncher(Launcher):
         )
         steps = sum(len(p) * num_steps(p[0].config) for p in populations)
         try:
-            with Progress(steps) as progress:
+            in_all = max(len(manifest.runs), len(runs))
+            with Progress(steps, runs=in_all, finished=in_all - len(runs)) as progress:
+                for i, population in enumerate(populations):
+                    progress.expect(i, _standing(population))
                 if how_many > 1:
                     gpus = visible_gpus(runs[0].config["device"])
                     results = workers.run(populations, how_many, progress.update, stop, manifest.code, gpus)
@@ -74,6 +78,20 @@ class PackedLauncher(Launcher):
             wanted = 1  # another process cannot import what this one's main module defines
         populations = pack(runs, population_size, wanted)
         return populations, min(wanted, len(populations))
+
+
+def _standing(population: Sequence[Replica]) -> Snapshot:
+    """Where a population stands that is yet to be trained: its runs are at the same point."""
+    env = population[0].config["env"]
+    task, step = run_status.position(population[0]) or (0, 0)
+    return Snapshot(
+        tasks_done=task,
+        num_tasks=env["num_tasks"],
+        steps_done=min(num_steps(population[0].config), task * env["steps_per_task"] + step),
+        num_steps=num_steps(population[0].config),
+        replicas=len(population),
+        online_accuracy=None,
+    )
 
 
 def names_main(run: Replica) -> bool:

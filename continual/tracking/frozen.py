@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from continual.config import Replica, check_config
+from continual.config import Replica, check_config, with_defaults
 from continual.errors import ConfigError, UserError
 from continual.identity import OWN_TARGETS, config_hash, obstacles
 from continual.tracking.run_folder import read_summary
@@ -83,7 +83,7 @@ def load(folder: Path, group: str) -> Replica:
         raise UserError(
             f"{folder / '.hydra'} does not hold a whole config; start the sweep's command again."
         ) from error
-    return Replica(config, folder, chosen(choices), group)
+    return Replica(with_defaults(config), folder, chosen(choices), group)
 
 
 def read(folder: Path, group: str, trusted: Sequence[str] | None = ()) -> Replica:

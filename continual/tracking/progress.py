@@ -1,8 +1,9 @@
 """How far a sweep has come: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -11,6 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+
+# A rate over less time says nothing of how long the rest takes.
+_SECONDS_TO_A_RATE = 3
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,39 @@ class Progress:
     `console`, by default stderr.
 
     `replica_steps` is the sum of steps times replicas over all populations, whether they are done,
-    running or still to come. Rates are those of the last `rate_period` seconds, and leave out what
-    a population had done before its first snapshot, when it was resumed.
+    running or still to come. A sweep says with `runs` how many it has, with `finished` how many of them had
+    ended before, and with `expect` where the others stand: then all of it is counted from the start. Rates
+    are those of the last `rate_period` seconds, and leave out what a population had done before its first
+    snapshot, when it was resumed; how much time is left is not said before there is a rate.
+
+    To show progress is a luxury: once it cannot be written, because the terminal, a pager or the disk is
+    gone, nothing is shown any more and training goes on.
     """
 
     def __init__(
         self,
         replica_steps: int,
         *,
+        runs: int | None = None,
+        finished: int = 0,
         console: Console | None = None,
         interval: float = 1.0,
         plain_interval: float = 10.0,
         rate_period: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._replica_steps = replica_steps
-        self._console = Console(stderr=True) if console is None else console
+        self._runs, self._finished = runs, finished
+        # What had ended before counts as runs of the average length of the others.
+        to_train = max(1, (runs or 1) - finished)
+        self._steps_before = finished * replica_steps // to_train
+        self._replica_steps = replica_steps + self._steps_before
+        # In a notebook rich would need widgets for a bar: there are plain lines.
+        self._console = Console(stderr=True, force_jupyter=False) if console is None else console
         self._rate_period = rate_period
         self._clock = clock
         self._latest: dict[int, Snapshot] = {}
+        self._begun: set[int] = set()
+        self._is_quiet = False
         self._seen = _Done(0.0, 0, 0)
         self._recent: deque[_Done] = deque()
         self._began: float | None = None
@@ -68,11 +86,12 @@ class Progress:
                 console=self._console,
                 auto_refresh=False,
             )
-            self._bar_task = self._bar.add_task("starting", total=max(1, replica_steps))
+            self._bar_task = self._bar.add_task("starting", total=max(1, self._replica_steps))
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._bar.start()
+            with self._unless_it_cannot_be_written():
+                self._bar.start()
         return self
 
     def __exit__(
@@ -84,7 +103,12 @@ class Progress:
         if not self._is_shown:
             self._show(self._clock())
         if self._bar is not None:
-            self._bar.stop()
+            with self._unless_it_cannot_be_written():
+                self._bar.stop()
+
+    def expect(self, population: int, snapshot: Snapshot) -> None:
+        """Take in where a population stands that is yet to begin, or to resume."""
+        self._latest[population] = snapshot
 
     def update(self, population: int, snapshot: Snapshot) -> None:
         """Take in where a population is; its first snapshot tells what was done before.
@@ -96,8 +120,9 @@ class Progress:
         if self._began is None:
             self._began = now
         steps = 0
-        if population in self._latest:
+        if population in self._begun:
             steps = max(0, snapshot.steps_done - self._latest[population].steps_done)
+        self._begun.add(population)
         self._latest[population] = snapshot
         self._seen = _Done(
             now, self._seen.steps + steps, self._seen.replica_steps + steps * snapshot.replicas
@@ -109,36 +134,75 @@ class Progress:
         if self._shown_at is None or now - self._shown_at >= self._interval:
             self._show(now)
 
+    @property
+    def seconds_left(self) -> float | None:
+        """How long what is left takes at the present rate, or None before there is one."""
+        if not self._recent:
+            return None
+        seconds, _, replica_steps = self._recent_rates()
+        left = self._replica_steps - self._done()
+        if left <= 0:
+            return 0.0
+        if seconds < _SECONDS_TO_A_RATE or replica_steps <= 0:
+            return None
+        return left * seconds / replica_steps
+
+    @contextlib.contextmanager
+    def _unless_it_cannot_be_written(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, SystemExit):  # rich ends the process where a pipe's reader is gone
+            self._is_quiet = True
+
     def _show(self, now: float) -> None:
         self._shown_at = now
         self._is_shown = True
-        done = sum(one.steps_done * one.replicas for one in self._latest.values())
+        if self._is_quiet:
+            return
+        done = self._done()
         text = self._text(now, done)
-        if self._bar is None:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-        else:
-            self._bar.update(self._bar_task, completed=done, description=text, refresh=True)
+        with self._unless_it_cannot_be_written():
+            if self._bar is None:
+                self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                self._bar.update(self._bar_task, completed=done, description=text, refresh=True)
+
+    def _done(self) -> int:
+        """The steps times replicas that are done, in this process or before."""
+        return self._steps_before + sum(one.steps_done * one.replicas for one in self._latest.values())
+
+    def _recent_rates(self) -> tuple[float, int, int]:
+        """The seconds of the last while, and the steps and the steps times replicas done in them."""
+        first, last = self._recent[0], self._recent[-1]
+        return last.at - first.at, last.steps - first.steps, last.replica_steps - first.replica_steps
+
+    def _counts(self) -> list[str]:
+        """What is done of what there is: tasks of one population or, in a sweep, runs and their tasks."""
+        latest = self._latest.values()
+        if self._runs is None:
+            tasks_done = sum(one.tasks_done for one in latest)
+            return [f"tasks {tasks_done}/{sum(one.num_tasks for one in latest)}"]
+        ended = sum(one.replicas for one in latest if one.tasks_done >= one.num_tasks)
+        tasks = sum(one.num_tasks * one.replicas for one in latest)
+        before = self._finished * tasks // max(1, self._runs - self._finished)
+        tasks_done = before + sum(one.tasks_done * one.replicas for one in latest)
+        return [f"runs {self._finished + ended}/{self._runs}", f"tasks {tasks_done}/{before + tasks}"]
 
     def _text(self, now: float, done: int) -> str:
         latest = self._latest.values()
         percent = 100 * done // max(1, self._replica_steps)
-        tasks_done = sum(one.tasks_done for one in latest)
-        parts = [f"{percent}%", f"tasks {tasks_done}/{sum(one.num_tasks for one in latest)}"]
+        parts = [f"{percent}%", *self._counts()]
 
         accuracy = self._online_accuracy()
         if accuracy is not None:
             parts.append(f"online accuracy {accuracy:.3f}")
 
-        seconds = self._recent[-1].at - self._recent[0].at
-        steps = self._recent[-1].steps - self._recent[0].steps
-        replica_steps = self._recent[-1].replica_steps - self._recent[0].replica_steps
-        left = self._replica_steps - done
-        if left <= 0:
+        seconds, steps, replica_steps = self._recent_rates()
+        left = self.seconds_left
+        if done >= self._replica_steps:
             parts.append(f"in {_duration(now - (self._began or now))}")
-        elif seconds > 0 and replica_steps > 0:
-            parts.append(f"{_duration(left / (replica_steps / seconds))} left")
-        else:
-            parts.append("-:-- left")
+        elif left is not None:
+            parts.append(f"{_duration(left)} left")
 
         if seconds > 0:
             parts.append(f"{_rate(steps / seconds)} steps/s")

@@ -73,7 +73,7 @@ def test_plain_lines() -> None:
         [(0, 0, snapshot(0)), (10, 0, snapshot(250, 0.5)), (40, 0, snapshot(1000, 0.75))],
     )
     assert lines == [
-        "0% | tasks 0/10 | -:-- left",
+        "0% | tasks 0/10",
         "25% | tasks 2/10 | online accuracy 0.500 | 0:30 left | 25 steps/s | 100 replica-steps/s",
         "100% | tasks 10/10 | online accuracy 0.750 | in 0:40 | 25 steps/s | 100 replica-steps/s",
     ]
@@ -97,7 +97,7 @@ def test_without_any_update_nothing_is_printed() -> None:
 
 def test_rates_leave_out_the_steps_before_a_resume() -> None:
     lines = drive(plain_console(), 4000, [(0, 0, snapshot(900)), (5, 0, snapshot(950))])
-    assert lines[0] == "90% | tasks 9/10 | -:-- left"
+    assert lines[0] == "90% | tasks 9/10"
     assert lines[1].startswith("95% | tasks 9/10 | 0:05 left | 10 steps/s | 40 replica-steps/s")
 
 
@@ -207,4 +207,73 @@ def test_the_default_console_is_stderr(capsys: pytest.CaptureFixture[str]) -> No
         progress.update(0, snapshot(0))
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors == "0% | tasks 0/10 | -:-- left\n"
+    assert errors == "0% | tasks 0/10\n"
+
+
+def test_a_sweep_is_counted_as_a_whole_from_the_start() -> None:
+    """Two populations of 4 and 2 runs, of which the second is resumed, and 3 runs that had ended before."""
+    console, clock = plain_console(), Clock()
+    whole = Progress(6000, runs=9, finished=3, console=console, clock=clock, plain_interval=0.0)
+    with whole as progress:
+        progress.expect(0, snapshot(0, replicas=4))
+        progress.expect(1, snapshot(500, replicas=2))
+        assert progress.seconds_left is None
+        progress.update(0, snapshot(0, replicas=4))
+        clock.now += 1
+        progress.update(0, snapshot(100, replicas=4))
+        assert progress.seconds_left is None, "too early to say"
+        clock.now += 9
+        progress.update(0, snapshot(1000, replicas=4))
+        assert progress.seconds_left == pytest.approx(1000 / 400)
+        progress.update(1, snapshot(500, replicas=2))
+        clock.now += 10
+        progress.update(1, snapshot(1000, replicas=2))
+        assert progress.seconds_left == 0
+    assert [line.split(" | ")[:3] for line in written(console).splitlines()] == [
+        ["44%", "runs 3/9", "tasks 40/90"],
+        ["48%", "runs 3/9", "tasks 44/90"],
+        ["88%", "runs 7/9", "tasks 80/90"],
+        ["88%", "runs 7/9", "tasks 80/90"],
+        ["100%", "runs 9/9", "tasks 90/90"],
+    ]
+
+
+class Gone(io.StringIO):
+    """A terminal, a pager or a disk that goes away after the first line."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error, self.tries = error, 0
+
+    def write(self, text: str) -> int:
+        self.tries += 1
+        if self.tries > 1:
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BrokenPipeError(32, "Broken pipe"),
+        OSError(28, "No space left on device"),
+        OSError(5, "Input/output error"),
+        ValueError("I/O operation on closed file"),
+    ],
+)
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_cannot_be_written_ends_nothing(
+    error: Exception, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # rich lets a broken pipe's descriptor point to /dev/null before it ends the process.
+    monkeypatch.setattr("os.dup2", lambda *descriptors: None)
+    file = Gone(error)
+    console = terminal_console() if terminal else Console(file=file, width=40)
+    console.file = file
+    clock = Clock()
+    with Progress(4000, console=console, clock=clock, interval=0.0, plain_interval=0.0) as progress:
+        for step in range(0, 1000, 100):
+            clock.now += 1
+            progress.update(0, snapshot(step))
+    assert file.tries >= 2
+    assert progress.seconds_left is not None
