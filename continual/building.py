@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -15,8 +15,9 @@ from continual import schema
 from continual.agents.agent import Agent
 from continual.config import Precision, Replica, check_config
 from continual.datasets.dataset import Dataset
+from continual.datasets.shared import SharedDataset, share
 from continual.envs.environment import Environment
-from continual.errors import ConfigError
+from continual.errors import ConfigError, UserError
 from continual.learner import Learner
 from continual.machine import compiler_problem, device
 from continual.networks.network import check_forward
@@ -34,6 +35,10 @@ _PREPARED = ("agent", "network", "env", "optimizer")
 
 # Files by name, with their sizes and the times of their last changes.
 _Files: TypeAlias = tuple[tuple[str, int, int], ...]
+
+_KEPT_DATASETS = 2
+# Datasets in memory that processes share, by the part of a config that describes them and its files.
+_SHARED: dict[tuple[str, _Files], Dataset] = {}
 
 
 def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
@@ -53,7 +58,7 @@ def _prepare(parts: str, files: _Files, precision: Precision) -> tuple[Learner, 
     config = json.loads(parts)
     agent: Agent = schema.make(config["agent"], "agent")
     optimizer: Optimizer = schema.make(config["optimizer"], "optimizer")
-    dataset = _dataset(json.dumps(config["env"]["dataset"], sort_keys=True), files)
+    dataset = _dataset(_json(config["env"]["dataset"]), files)
     environment: Environment = schema.make(config["env"], "env", dataset=dataset)
     with _saying_what_does_not_fit("network"):
         network = schema.make(
@@ -68,9 +73,49 @@ def _prepare(parts: str, files: _Files, precision: Precision) -> tuple[Learner, 
     return learner, environment
 
 
-@functools.lru_cache(maxsize=2)
+class SharedData(NamedTuple):
+    """A dataset in memory that processes share, and what it is called: see `_names_of`."""
+
+    node: str
+    files: _Files
+    dataset: SharedDataset
+
+
+def share_dataset(config: Mapping[str, Any]) -> SharedData | None:
+    """Put the config's dataset where other processes `use` it; None if it cannot be read or shared.
+
+    This process uses it there too, and lets go of its own copy. The caller closes it in the end.
+    """
+    node, files = _names_of(config)
+    try:
+        shared = share(_dataset(node, files))
+    except UserError:
+        return None  # whoever is to train on it says why
+    if shared is None:
+        return None
+    for cached in (_prepare, _read_dataset):
+        cached.cache_clear()
+    data = SharedData(node, files, shared)
+    use_shared(data)
+    return data
+
+
+def use_shared(data: SharedData) -> None:
+    """Use this dataset for all configs that describe it, instead of reading it."""
+    with contextlib.suppress(OSError):  # then it is read
+        _SHARED[data.node, data.files] = data.dataset.open()
+    while len(_SHARED) > _KEPT_DATASETS:
+        del _SHARED[next(iter(_SHARED))]
+
+
 def _dataset(node: str, files: _Files) -> Dataset:
     """The dataset that this part of a config (as JSON) describes; populations share it."""
+    shared = _SHARED.get((node, files))
+    return _read_dataset(node, files) if shared is None else shared
+
+
+@functools.lru_cache(maxsize=_KEPT_DATASETS)
+def _read_dataset(node: str, files: _Files) -> Dataset:
     dataset = schema.make(json.loads(node), "env.dataset")
     if not isinstance(dataset, Dataset):
         raise ConfigError(
@@ -78,6 +123,16 @@ def _dataset(node: str, files: _Files) -> Dataset:
             "not a Dataset."
         )
     return dataset
+
+
+def _names_of(config: Mapping[str, Any]) -> tuple[str, _Files]:
+    """What names a dataset: the part of a config that describes it, as JSON, and its files."""
+    node = config["env"]["dataset"]
+    return _json(node), _files_of(node)
+
+
+def _json(node: Mapping[str, Any]) -> str:
+    return json.dumps(node, sort_keys=True)
 
 
 def _files_of(node: Mapping[str, Any]) -> _Files:

@@ -1,5 +1,8 @@
 """From a config to what it describes, once."""
 
+import functools
+import pickle
+
 import pytest
 import torch
 
@@ -38,3 +41,41 @@ def test_a_file_of_data_that_changed_is_read_again(tmp_path):
 def test_a_network_that_no_memory_holds_is_one_sentence(compose):
     with pytest.raises(ConfigError, match=r"^network: this does not fit into the machine's memory"):
         building.prepare(compose("network.hidden_size=2147483647"))
+
+
+def test_a_shared_dataset_is_used_and_not_read_again(tmp_path, monkeypatch):
+    file = write_npz(tmp_path / "a.npz", *random_arrays(60, 20, tiny.IMAGE, tiny.CLASSES))
+    config = tiny.small(file)
+    _, before = building.prepare(config)
+    data = building.share_dataset(config)
+    assert data is not None
+    monkeypatch.setattr(
+        building.schema, "make", functools.partial(_make_but_no_dataset, building.schema.make)
+    )
+    _, after = building.prepare(config)
+    assert torch.equal(after.dataset.x_train, before.dataset.x_train)
+    assert after.dataset.x_train.data_ptr() != before.dataset.x_train.data_ptr()
+    # What a worker does with what was sent to it.
+    building._SHARED.clear()
+    building.use_shared(pickle.loads(pickle.dumps(data)))
+    assert building.prepare(config)[1].dataset.fingerprint == before.dataset.fingerprint
+    data.dataset.close()
+    write_npz(file, *random_arrays(61, 20, tiny.IMAGE, tiny.CLASSES))
+    with pytest.raises(AssertionError, match="a dataset is read"):
+        building.prepare(config)
+
+
+def _make_but_no_dataset(make, node, path, **provided):
+    assert path != "env.dataset", "a dataset is read"
+    return make(node, path, **provided)
+
+
+def test_a_dataset_that_cannot_be_read_is_not_shared(tmp_path):
+    config = tiny.small(tmp_path / "absent.npz")
+    assert building.share_dataset(config) is None
+
+
+def test_without_shared_memory_a_worker_reads_the_data(compose, monkeypatch):
+    monkeypatch.setattr(building, "share", lambda dataset: None)
+    assert building.share_dataset(compose()) is None
+    assert len(building.prepare(compose())[1].dataset.x_train) == 60

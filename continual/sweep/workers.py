@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
+from continual import building
 from continual.config import Replica
 from continual.pausing import Interrupted
 from continual.sweep.leaving import leave
@@ -59,17 +60,19 @@ def run(
     An error fails its own population; a worker that dies takes only its population with it, which is tried
     once more and goes on from its checkpoints. When `should_stop` says so, the workers write checkpoints and
     end, and Interrupted is raised. With `gpus`, each worker sees one of them, in turns; `code` is
-    what the runs were submitted with (`continual.provenance`).
+    what the runs were submitted with (`continual.provenance`). Several workers share each dataset's memory.
     """
     waiting = list(range(len(populations)))
     attempts = [0] * len(populations)
     results: list[list[Outcome] | Failure | None] = [None] * len(populations)
     pool = [_Worker(gpus[i % len(gpus)] if gpus else None, code) for i in range(workers)]
+    datasets = _Datasets(shared=workers > 1)
     try:
         while any(result is None for result in results):
             for worker in pool:
                 if worker.busy_with is None and waiting:
-                    worker.give(waiting[0], populations[waiting[0]])
+                    population = populations[waiting[0]]
+                    worker.give(waiting[0], population, datasets.of(population[0].config))
                     attempts[waiting.pop(0)] += 1
             if should_stop():
                 raise Interrupted
@@ -93,10 +96,31 @@ def run(
     finally:
         for worker in pool:
             worker.connection.close()
+        datasets.close()
         idle_until = time.monotonic() + _SECONDS_TO_LEAVE
         for worker in pool:
             worker.join(idle_until)
     return [result for result in results if result is not None]
+
+
+class _Datasets:
+    """The datasets that were put into shared memory, each once."""
+
+    def __init__(self, shared: bool) -> None:
+        self._is_on = shared
+        self._by_node: dict[str, building.SharedData | None] = {}
+
+    def of(self, config: Mapping[str, Any]) -> building.SharedData | None:
+        if not self._is_on or "dataset" not in config["env"]:
+            return None
+        node = str(config["env"]["dataset"])
+        if node not in self._by_node:
+            self._by_node[node] = building.share_dataset(config)
+        return self._by_node[node]
+
+    def close(self) -> None:
+        for data in filter(None, self._by_node.values()):
+            data.dataset.close()
 
 
 class _Worker:
@@ -109,12 +133,12 @@ class _Worker:
         self._process: subprocess.Popen[bytes]
         self._start()
 
-    def give(self, index: int, population: Sequence[Replica]) -> None:
+    def give(self, index: int, population: Sequence[Replica], dataset: building.SharedData | None) -> None:
         try:
-            self.connection.send(list(population))
+            self.connection.send((list(population), dataset))
         except OSError:  # it died while it had nothing to do
             self.restart()
-            self.connection.send(list(population))
+            self.connection.send((list(population), dataset))
         self.busy_with = index
 
     def restart(self) -> int:
@@ -196,7 +220,9 @@ def _train_all(connection: Connection, code: Mapping[str, Any] | None) -> None:
             connection.send((kind, content))
 
     while True:
-        population = connection.recv()
+        population, dataset = connection.recv()
+        if dataset is not None:
+            building.use_shared(dataset)
         try:
             outcomes = train(
                 population, lambda snapshot: say("report", snapshot), should_stop=connection.poll
