@@ -95,6 +95,9 @@ class WandbServer:
             }
         }
 
+    def _answer_GetDefaultEntity(self, given: dict[str, Any]) -> dict[str, Any]:
+        return self._answer_Viewer(given)
+
     def _answer_ServerFeaturesQuery(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
 
@@ -160,6 +163,10 @@ class WandbServer:
         running = json.loads(given["runState"])
         commands = self.lead(running)
         return {"agentHeartbeat": {"agent": {"id": given["id"]}, "commands": json.dumps(commands)}}
+
+    def _answer_UpsertView2(self, given: dict[str, Any]) -> dict[str, Any]:
+        self.saved.append(given)
+        return {"upsertView": {"view": {"id": "VmlldzoxOjE=", "name": given["name"]}, "inserted": True}}
 
     # The file stream
 
