@@ -18,8 +18,9 @@ from continual.cli.composing import Composer, config_folder
 from continual.cli.messages import one_sentence
 from continual.cli.output import log_run, log_sweep
 from continual.cli.resolvers import register_resolvers
-from continual.errors import UserError
+from continual.errors import Stopped, UserError
 from continual.sweep.leaving import leave
+from continual.tracking.wandb_environment import asked_by_an_agent
 
 
 def program() -> None:
@@ -52,6 +53,10 @@ def exiting_with_a_sentence() -> Iterator[None]:
     """A user's mistake in here ends the process, with status 1 and one sentence."""
     try:
         yield
+    except Stopped as stopped:
+        if not asked_by_an_agent():
+            sys.exit(f"error: {stopped}")
+        print(stopped)  # a W&B sweep may stop a call early; its agent gives up after a few that failed
     except Exception as error:
         sentence = one_sentence(error)
         if sentence is None:

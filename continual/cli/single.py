@@ -12,6 +12,7 @@ from continual.sweep.stopping import StopSignals
 from continual.tracking import frozen
 from continual.tracking.progress import Progress
 from continual.tracking.run_status import Outcome, outcome_of
+from continual.tracking.wandb_agent import agents_run
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def _train(run: Replica) -> Outcome:
     from continual import training
 
     try:
-        with Progress(num_steps(run.config)) as progress, StopSignals() as stop:
+        with agents_run([run]), Progress(num_steps(run.config)) as progress, StopSignals() as stop:
             (outcome,) = training.train([run], lambda snapshot: progress.update(0, snapshot), stop)
     except training.Interrupted:
         raise Stopped(

@@ -18,6 +18,7 @@ from continual.sweep.others import wait_for_others
 from continual.sweep.stopping import StopRequests
 from continual.tracking import frozen
 from continual.tracking.run_status import forget_failure, has_ended, outcome_of
+from continual.tracking.wandb_agent import agents_run
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,11 @@ def launch(
 
 def finish(runs: Sequence[Replica], manifest: Manifest, launcher: Launcher) -> Mapping[Path, str]:
     """Train those of these runs that are not finished; returns why some still are not, by folder."""
+    with agents_run([] if launcher.detach else runs):
+        return _finish(runs, manifest, launcher)
+
+
+def _finish(runs: Sequence[Replica], manifest: Manifest, launcher: Launcher) -> Mapping[Path, str]:
     submitted.expect(manifest.code)
     unfinished = [run for run in runs if outcome_of(run) is None]
     log.info(

@@ -5,12 +5,13 @@ network, a killed process, wandb.mode=offline or disabled.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from continual.config import Replica
+from continual import schema
+from continual.config import Replica, WandbConfig
 from continual.errors import UserError
 from continual.identity import OWN_TARGETS
 from continual.tracking import frozen
@@ -60,13 +61,17 @@ def upload(folder: Path, again: bool = False) -> int:
 
 def _send(replica: Replica, writer: WandbWriter, again: bool) -> bool:
     """Hand a run to the writer, unless it is at the server as it is in its folder, or has nothing to show."""
+    given = replica.config.get("wandb")
+    wandb = {**asdict(WandbConfig()), **(given if isinstance(given, Mapping) else {})}
+    schema.check_values(WandbConfig, wandb, f"{replica.folder}: wandb")
+    replica = replace(replica, config={**replica.config, "wandb": wandb})
     rows, summary = read_tasks(replica.folder), read_summary(replica.folder)
     run = replace(WandbRun.of(replica), mode="online")
     if not (rows or summary) or (run.has_arrived(len(rows), summary) and not again):
         return False
     scores: Sequence[float | None] = [None] * len(rows)
     # A folder may be a stranger's: only what is this program's own is imported for it.
-    if str(replica.config["env"]["_target_"]).startswith(OWN_TARGETS):
+    if str(replica.config["env"].get("_target_")).startswith(OWN_TARGETS):
         scores = running_scores(replica.config, rows)
     writer.start(run, resumed=True)
     for row, score in zip(rows, scores, strict=True):

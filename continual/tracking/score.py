@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from continual import schema
-from continual.envs.environment import Environment
+
+if TYPE_CHECKING:
+    from continual.envs.environment import Environment
 
 
 def running_scores(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
     """The mean over the scored tasks up to each row of `tasks.csv`; None before the first of them."""
-    environment = cast(type[Environment], schema.locate(config["env"]["_target_"]))
+    environment = cast("type[Environment]", schema.locate(config["env"]["_target_"]))
     scored: list[float] = []
     scores: list[float | None] = []
     for row in rows:

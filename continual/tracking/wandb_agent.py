@@ -8,7 +8,6 @@ next values and may stop a call early.
 import contextlib
 import logging
 import math
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from continual.config import Replica
 from continual.tracking.run_folder import read_summary, read_tasks
 from continual.tracking.score import running_scores
+from continual.tracking.wandb_environment import asked_by_an_agent
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 @contextlib.contextmanager
 def agents_run(runs: Sequence[Replica]) -> Iterator[None]:
     """Keep the agent's run while these runs are trained, wherever that is; without an agent, do nothing."""
-    if "WANDB_SWEEP_ID" not in os.environ or all(r.config["wandb"]["mode"] == "disabled" for r in runs):
+    if not asked_by_an_agent() or all(run.config["wandb"]["mode"] == "disabled" for run in runs):
         yield
         return
     follower = _Follower(runs)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continual.errors import UserError
-from continual.sweep import frozen
+from continual.tracking import frozen
 from continual.tracking.run_folder import read_tasks
 from continual.tracking.wandb_run import section_key
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def save(folders: Iterable[Path], name: str, project: str | None = None, entity: str | None = None) -> str:
     """Save the workspace of these folders' runs; returns its address. UserError if W&B does not take it."""
     runs = [
-        frozen.read(config.parents[1], config.parents[2].name)
+        frozen.load(config.parents[1], config.parents[2].name)
         for folder in folders
         for config in sorted(folder.glob("**/.hydra/config.yaml"))
     ]
@@ -54,12 +54,13 @@ def save(folders: Iterable[Path], name: str, project: str | None = None, entity:
     if not keys:
         raise UserError("there is no run with a finished task in these folders.")
     agents = sorted({run.choices.get("agent", "agent") for run in runs})
-    settings = runs[0].config["wandb"]
+    settings = runs[0].config.get("wandb", {})
     try:
         import wandb
 
-        owner = entity or settings["entity"] or wandb.Api().default_entity
-        made = workspace(keys | {section_key("score")}, agents, name, project or settings["project"], owner)
+        owner = entity or settings.get("entity") or wandb.Api().default_entity
+        where = {"project": project or settings.get("project") or "continual", "entity": str(owner)}
+        made = workspace(keys | {section_key("score")}, agents, name, **where)
         made.save()
         return str(made.url)
     except ImportError as error:

@@ -5,6 +5,7 @@ would give one id to all replicas. So W&B's process sees those that say where th
 and no others. WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY and WANDB_RUN_GROUP are read by `conf/train.yaml`.
 """
 
+import os
 from collections.abc import Mapping
 
 _PREFIX = "WANDB_"
@@ -45,6 +46,11 @@ def environment(variables: Mapping[str, str], agent: bool = False) -> dict[str, 
         "WANDB_ERROR_REPORTING": "false",
         **{name: value for name, value in variables.items() if not name.startswith(_PREFIX) or name in kept},
     }
+
+
+def asked_by_an_agent() -> bool:
+    """Whether this process is a call of `wandb agent`."""
+    return "WANDB_SWEEP_ID" in os.environ
 
 
 def ignored(variables: Mapping[str, str]) -> list[str]:

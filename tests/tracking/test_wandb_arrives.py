@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from continual.sweep import frozen
 from continual.sweep.upload import upload
-from continual.tracking import wandb_run
+from continual.tracking import frozen, wandb_run
 from continual.tracking.lock import FolderLock
 from continual.tracking.wandb_run import WandbWriter
 from tests import tiny

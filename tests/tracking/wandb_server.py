@@ -58,8 +58,7 @@ class WandbServer:
         self.lead: Callable[[dict[str, bool]], list[dict[str, Any]]] = lambda running: [{"type": "exit"}]
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"server_state": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.environment = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
 
@@ -183,6 +182,13 @@ class WandbServer:
             if sent.get("complete"):
                 run.exit_code = sent.get("exitcode")
         return {"limits": {}}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is not worth a word."""
 
 
 class _Handler(BaseHTTPRequestHandler):
