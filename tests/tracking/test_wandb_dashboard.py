@@ -58,7 +58,7 @@ def test_mistakes_are_one_sentence(
     assert main([str(tmp_path)]) == 1
     assert "error: there is no run with a finished task" in capsys.readouterr().err
 
-    def no_library(*_: object) -> None:
+    def no_library(*_: object, **__: object) -> None:
         raise ModuleNotFoundError("No module named 'wandb_workspaces'")
 
     trained(tmp_path, npz, "disabled")
