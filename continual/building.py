@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -50,17 +50,22 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     check_config(config)
     wanted = {name: config[name] for name in _PREPARED}
     files = _files_of(config["env"]["dataset"])
-    return _prepare(json.dumps(wanted, sort_keys=True), files, config["engine"]["precision"])
+    targets = tuple(_targets_in(wanted))
+    return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
 
 
 @functools.lru_cache(maxsize=4)
-def _prepare(parts: str, files: _Files, precision: Precision) -> tuple[Learner, Environment]:
+def _prepare(
+    parts: str, targets: tuple[Callable[..., Any], ...], files: _Files, precision: Precision
+) -> tuple[Learner, Environment]:
     config = json.loads(parts)
     agent: Agent = schema.make(config["agent"], "agent")
     optimizer: Optimizer = schema.make(config["optimizer"], "optimizer")
     dataset = _dataset(_json(config["env"]["dataset"]), files)
     environment: Environment = schema.make(config["env"], "env", dataset=dataset)
-    with _saying_what_does_not_fit("network"):
+    # A module's own draws are those of no replica: they decide only what is frozen, in all of them alike.
+    with _saying_what_does_not_fit("network"), torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
         network = schema.make(
             config["network"],
             "network",
@@ -93,8 +98,7 @@ def share_dataset(config: Mapping[str, Any]) -> SharedData | None:
         return None  # whoever is to train on it says why
     if shared is None:
         return None
-    for cached in (_prepare, _read_dataset):
-        cached.cache_clear()
+    forget()
     data = SharedData(node, files, shared)
     use_shared(data)
     return data
@@ -133,6 +137,21 @@ def _names_of(config: Mapping[str, Any]) -> tuple[str, _Files]:
 
 def _json(node: Mapping[str, Any]) -> str:
     return json.dumps(node, sort_keys=True)
+
+
+def _targets_in(node: Any) -> Iterator[Callable[..., Any]]:
+    """All classes and functions that a config names: in a notebook a name may soon be another class's."""
+    if isinstance(node, Mapping):
+        if schema.is_node(node):
+            yield schema.locate(node["_target_"])
+        for inner in node.values():
+            yield from _targets_in(inner)
+
+
+def forget() -> None:
+    """Let go of what was built last."""
+    _prepare.cache_clear()
+    _read_dataset.cache_clear()
 
 
 def _files_of(node: Mapping[str, Any]) -> _Files:

@@ -1,5 +1,6 @@
 """One replica's step: loss, gradient, optimiser, agent. Pure functions; no replica axis anywhere."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -14,10 +15,14 @@ from continual.agents.agent import Agent, Anatomy, Context, Update, Weights, wei
 from continual.agents.composed import composed
 from continual.errors import ConfigError
 from continual.networks import initialization
-from continual.networks.network import Network
+from continual.networks.initialization import Distribution
+from continual.networks.module import check_parameters, frozen_names
+from continual.networks.network import HiddenLayer, Network
 from continual.optimizers import Optimizer
 from continual.schema import bind
 from continual.tree import Tree
+
+log = logging.getLogger(__name__)
 
 _GRADIENTS_AT_A_TIME = 50
 
@@ -57,10 +62,8 @@ class Learner:
                     f"network: '{name}' is a batch norm, whose running statistics no replica owns; "
                     "use a LayerNorm or GroupNorm."
                 )
-        if isinstance(network, Network):
-            hidden_layers, distributions = network.hidden_layers, network.initial_distribution()
-        else:
-            hidden_layers, distributions = (), initialization.torch_default(network)
+        check_parameters(network)
+        hidden_layers, distributions = _hidden_layers(network), _distributions(network)
         anatomy = Anatomy(weight_names(network), hidden_layers, distributions)
         composed(agent).check(anatomy)
         return cls(network.to(dtype), agent, optimizer, anatomy, dtype)
@@ -174,3 +177,28 @@ class Learner:
     def _bound(self, numbers: Numbers) -> tuple[Agent, Optimizer]:
         agent = composed(bind(self.agent, numbers["agent"]))
         return agent, bind(self.optimizer, numbers["optimizer"])
+
+
+def _hidden_layers(network: nn.Module) -> tuple[HiddenLayer, ...]:
+    """Those that the network declares, but for frozen ones, whose units nothing may replace."""
+    if not isinstance(network, Network):
+        return ()
+    frozen = {name.rpartition(".")[0] for name in frozen_names(network)}
+    return tuple(h for h in network.hidden_layers if not frozen & {h.incoming, h.outgoing, h.norm})
+
+
+def _distributions(network: nn.Module) -> dict[str, Distribution]:
+    """The initial distribution of each parameter that is trained; says which values of a module are lost."""
+    declares = type(network).initial_distribution if isinstance(network, Network) else None
+    if isinstance(network, Network) and declares is not Network.initial_distribution:
+        frozen = frozen_names(network)
+        return {name: d for name, d in network.initial_distribution().items() if name not in frozen}
+    found, replaced = initialization.as_set_up(network)
+    if replaced:
+        log.warning(
+            "network: the initial values that %s gives to %s are replaced by draws from PyTorch's own "
+            "distribution; an initial_distribution() says which to draw from.",
+            type(network).__name__,
+            ", ".join(map(repr, replaced)),
+        )
+    return found

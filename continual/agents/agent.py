@@ -104,13 +104,14 @@ class Agent:
 
 
 def weight_names(network: nn.Module) -> tuple[str, ...]:
-    """The names of all parameters but those of norms."""
+    """The names of all parameters but those of norms and those that are frozen."""
     norms = (nn.LayerNorm, nn.GroupNorm)
     return tuple(
         name
         for path, module in network.named_modules()
         if not isinstance(module, norms)
-        for name, _ in module.named_parameters(path, recurse=False)
+        for name, param in module.named_parameters(path, recurse=False)
+        if param.requires_grad
     )
 
 

@@ -52,6 +52,8 @@ def torch_default(network: nn.Module) -> dict[str, Distribution]:
     found: dict[str, Distribution] = {}
     for path, module in network.named_modules():
         for name, param in module.named_parameters(path, recurse=False):
+            if not param.requires_grad:
+                continue
             if isinstance(module, nn.Linear | nn.Conv2d):
                 bound = 1 / math.sqrt(_fans(module)[0])
                 found[name] = Distribution(param.shape, "uniform", bound)
@@ -65,6 +67,32 @@ def torch_default(network: nn.Module) -> dict[str, Distribution]:
                     "initial_distribution()."
                 )
     return found
+
+
+def as_set_up(network: nn.Module) -> tuple[dict[str, Distribution], tuple[str, ...]]:
+    """`torch_default`, but a parameter that the module has set to one value everywhere starts at that.
+
+    Also returns the parameters whose values, as the module has set them, are neither that nor a draw from
+    PyTorch's own distribution, to within six standard deviations of such a draw.
+    """
+    found, others = torch_default(network), []
+    params = dict(network.named_parameters())
+    for name, distribution in found.items():
+        values = params[name].detach().double()
+        first = values.flatten()[:1]
+        if len(first) and (values == first).all() and (values.numel() > 1 or distribution.kind == "constant"):
+            found[name] = Distribution(distribution.shape, "constant", float(first))
+        elif distribution.kind == "constant" or not _is_uniform(values, distribution.scale):
+            others.append(name)
+    return found, tuple(others)
+
+
+def _is_uniform(values: Tensor, bound: float) -> bool:
+    """Whether these may be a draw from U(-bound, bound), by their largest and their mean square."""
+    # Of n such draws, the mean of the squares is bound^2 (1/3 +- sqrt(4/45 / n)).
+    mean_square = float((values / bound).square().mean())
+    tolerance = 6 * math.sqrt(4 / 45 / values.numel())
+    return float(values.abs().max()) <= bound * (1 + 1e-6) and abs(mean_square - 1 / 3) <= tolerance
 
 
 def scaled(network: nn.Module, init: Init, activation: str, output: str) -> dict[str, Distribution]:

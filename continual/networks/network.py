@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from continual.errors import ConfigError
 from continual.networks.initialization import Distribution, torch_default
+from continual.networks.module import check_buffers
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,11 @@ def check_forward(network: nn.Module, input_shape: tuple[int, int, int], num_cla
         )
         return x_BCHW
 
+    buffers = {key: buffer.clone() for key, buffer in network.named_buffers()}
     try:
         with torch.no_grad():
             vmap(forward)(params, images)
+        check_buffers(network, buffers)
     except ConfigError:
         raise
     except Exception as error:  # whatever a user's own forward may raise

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from continual import building
 from continual.errors import ConfigError
@@ -61,6 +62,60 @@ class ThatTells(Network):
         return {**{f"inner.{name}": value for name, value in inner.items()}, "gain": gain}
 
 
+class Frozen(Mine):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.body.requires_grad_(False)
+
+
+class AllFrozen(Mine):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.requires_grad_(False)
+
+
+class FrozenThatTells(ThatTells):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.gain.requires_grad_(False)
+
+
+class ZeroOutput(Mine):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, 0.5)
+
+
+class Orthogonal(Mine):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        nn.init.orthogonal_(self.body[1].weight)
+
+
+class Tied(Mine):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.again = nn.Linear(6, num_classes)
+        self.again.weight = self.head.weight
+
+
+class Counting(Mine):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen += 1
+        return super().forward(x)
+
+
+class Lazy(Mine):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes)
+        self.head = nn.LazyLinear(num_classes)
+
+
 class WithBatchNorm(Mine):
     def __init__(self, input_shape, num_classes):
         super().__init__(input_shape, num_classes)
@@ -113,6 +168,10 @@ def _line(code):
 
 MISTAKES = {
     "WithGain": r"network: the initial distribution of 'gain' \(WithGain\) .* initial_distribution\(\)\.",
+    "AllFrozen": r"network: every parameter is frozen \(requires_grad is false\): nothing can be trained\.",
+    "Tied": r"network: 'head\.weight' and 'again\.weight' are one parameter \(tied weights\), .*",
+    "Counting": r"network: its forward changes the buffer 'seen', which all replicas would share; .*",
+    "Lazy": r"network: 'head\.weight' has no shape yet \(a lazy module\); .*",
     "WithBatchNorm": r"network: 'body\.3' is a batch norm, .*; use a LayerNorm or GroupNorm\.",
     "WithDropout": rf"network: WithDropout\.forward fails .* random operation .*\({_line('self.body(x)')}\)",
     "LogitsAlone": r"network: LogitsAlone\.forward must return \(logits, features\), not a Tensor\.",
@@ -161,6 +220,45 @@ def test_it_trains_with_agents_that_need_no_units(mine, compose, tmp_path, name,
 def test_its_own_distribution_is_drawn_from(mine, compose):
     population = tiny.population([config_of(compose, "ThatTells")])
     assert population.state["params"]["gain"].tolist() == [[2.0] * 5]
+
+
+@pytest.mark.parametrize("agent", ["l2_init", "ewc"])
+def test_what_is_frozen_stays_as_it_is(mine, compose, tmp_path, caplog, agent):
+    configs = [config_of(compose, "Frozen", f"agent={agent}", f"seed={seed}") for seed in (0, 1)]
+    learner, _ = building.prepare(configs[0])
+    assert "'body.1.weight', 'body.1.bias', 'body.2.weight', 'body.2.bias' are frozen" in caplog.text
+    before = {name: param.clone() for name, param in learner.network.named_parameters()}
+    runs = tiny.train(configs, tmp_path)
+    assert {name for name in runs[0].state if name.startswith("params/")} == {
+        "params/head.weight",
+        "params/head.bias",
+    }
+    after = dict(learner.network.named_parameters())
+    assert all(after[name].equal(before[name]) for name in before)
+    # In another process it is the same: a module's own draws come from a fixed seed.
+    torch.manual_seed(1234)
+    building.forget()
+    again, _ = building.prepare(configs[0])
+    assert dict(again.network.named_parameters())["body.1.weight"].equal(before["body.1.weight"])
+
+
+def test_a_frozen_parameter_of_a_network_that_tells_is_not_drawn(mine, compose):
+    population = tiny.population([config_of(compose, "FrozenThatTells")])
+    assert "gain" not in population.state["params"]
+
+
+def test_values_that_a_module_sets_everywhere_are_kept(mine, compose, caplog):
+    state = tiny.population([config_of(compose, "ZeroOutput")]).state["params"]
+    assert not state["head.weight"].any()
+    assert state["head.bias"].unique().tolist() == [0.5]
+    assert len(state["body.1.weight"].unique()) > 100
+    assert not caplog.records
+
+
+def test_values_that_are_replaced_are_named(mine, compose, caplog):
+    building.prepare(config_of(compose, "Orthogonal"))
+    (record,) = caplog.records
+    assert "the initial values that Orthogonal gives to 'body.1.weight' are replaced" in record.getMessage()
 
 
 @pytest.mark.parametrize("agent", ["redo", "continual_backprop"])
