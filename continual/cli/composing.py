@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from continual.cli.best import register_best
-from continual.cli.grammar import Grammar, dirname, quoted
+from continual.cli.grammar import Grammar, dirname, quoted, texts
 from continual.cli.messages import one_sentence
 from continual.cli.plain import plain
 from continual.cli.resolvers import register_resolvers
@@ -91,6 +91,8 @@ class Composer:
         self._templates: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self._options: dict[str, list[str]] = {}
         self._of_sweep: list[str] = []  # overrides of Hydra's own keys, which are every job's
+        self._swept: dict[str, list[str]] = {}  # the options that a sweep goes through, by group
+        self._last: DictConfig | None = None  # it knows what time ${now:...} is for all configs
 
     @contextmanager
     def started(self) -> Iterator[ConfigLoader]:
@@ -121,6 +123,9 @@ class Composer:
             found = list(overrides)
         with self.started():
             composed = hydra.compose(self.name, found, return_hydra_config=True)
+        if self._last is not None:
+            OmegaConf.copy_cache(self._last, composed)
+        self._last = composed
         for key, value in {**self.given, **self.fixed}.items():
             with read_write(composed.hydra):
                 OmegaConf.update(composed, key, value)
@@ -159,6 +164,11 @@ class Composer:
                 for text, one in zip(overrides, parsed, strict=True)
                 if not one.is_sweep_override() and not one.key_or_group.startswith(below)
             ]
+            self._swept = {
+                one.key_or_group: [text.partition("=")[2] for text in texts(one)]
+                for one in parsed
+                if one.is_discrete_sweep() and self._options_of(one.key_or_group)
+            }
             self._of_sweep = [
                 text for text, one in zip(overrides, parsed, strict=True) if one.is_hydra_override()
             ]
@@ -181,10 +191,14 @@ class Composer:
         sets = [one for one in parsed if self._sets_a_value(one)]
         template, shared = self._template(overrides)
         config = copy.deepcopy(template)
+        assert self._last is not None
+        OmegaConf.copy_cache(self._last, config)
+        self._last = config
         try:
             for one in sets:
                 OmegaConf.update(config, one.key_or_group, one.value())
         except OmegaConfBaseException:
+            self._check_optional(one)
             self.whole(overrides)  # raises Hydra's own error, which says best what is wrong
             raise
         node = config.hydra
@@ -194,6 +208,20 @@ class Composer:
             how = node.job.config.override_dirname
             node.job.override_dirname = dirname(typed, how.kv_sep, how.item_sep, how.exclude_keys)
         return config, shared
+
+    def _check_optional(self, override: Override) -> None:
+        """ConfigError that says what to do, if only some of the options that are swept over have this key."""
+        key = override.key_or_group
+        for group, options in self._swept.items():
+            if not key.startswith(group.replace("/", ".") + "."):
+                continue
+            with_it = [option for option in options if self.has([f"{group}={option}"], key)]
+            if with_it:
+                instead = f"hydra.sweeper.optional={{{key}:{override.get_value_string()}}}"
+                raise ConfigError(
+                    f"{key}: not every {group} here has this key; write {instead} in its place, "
+                    f"which is for {', '.join(with_it)} alone."
+                )
 
     def _template(self, overrides: Sequence[str]) -> tuple[DictConfig, dict[str, Any]]:
         """What was composed for the options that these overrides choose, without the values that they set."""

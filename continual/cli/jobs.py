@@ -9,10 +9,10 @@ from continual.cli.checks import check_complete, check_hydra
 from continual.cli.composing import Composed, Composer
 from continual.config import Config, Replica
 from continual.errors import ConfigError
-from continual.identity import config_hash, structure
+from continual.identity import structure
 from continual.sweep.folders import check_writable
 from continual.sweep.jobs import Job, naming
-from continual.sweep.manifest import Folders, Manifest
+from continual.sweep.manifest import Entry, Folders, Manifest
 from continual.tracking import frozen
 
 
@@ -72,16 +72,14 @@ def placed(jobs: Sequence[Job], sweep: Path) -> list[Job]:
     asked again once they are locked.
     """
     manifest = Manifest.read(sweep)
-    hashes = [config_hash(job.run.config) for job in jobs]
-    folders = Folders(sweep, manifest).assign(
-        [job.run.folder for job in jobs], hashes, [job.overrides for job in jobs]
-    )
+    entries = [Entry.of(job.run, job.number, job.overrides) for job in jobs]
+    folders = Folders(sweep, manifest).assign([job.run.folder for job in jobs], entries)
     found: dict[str, Job] = {}
-    for job, folder, config in zip(jobs, folders, hashes, strict=True):
+    for job, folder, entry in zip(jobs, folders, entries, strict=True):
         where = Path(os.path.normpath(folder))
         run = replace(job.run, folder=where)
         with naming(job.number, job.overrides):
-            if not (manifest and manifest.holds(where, config)):
+            if not (manifest and manifest.holds(where, entry.config_hash)):
                 check_folder(run)
             place = os.path.realpath(where)
             if place in found:

@@ -16,7 +16,7 @@ from rich.table import Table
 from continual.errors import UserError
 from continual.sweep import slurm_queue
 from continual.sweep.manifest import Manifest
-from continual.sweep.states import SweepState, look, queue_of, read_progress
+from continual.sweep.states import SweepState, look, queue_of, seconds_left
 from continual.sweep.stopping import StopSignals, request_stop
 from continual.tracking.lock import FolderLock, holder
 
@@ -176,10 +176,8 @@ def _states(found: SweepState) -> Table:
 
 
 def _time_left(sweep: Path) -> str:
-    left = read_progress(sweep).get("seconds_left")
-    if not isinstance(left, int | float):
-        return ""
-    return f"; about {timedelta(seconds=round(max(0.0, left)))} left"
+    left = seconds_left(sweep)
+    return "" if left is None else f"; about {timedelta(seconds=round(left))} left"
 
 
 def _and_more(console: Console, lines: int) -> None:

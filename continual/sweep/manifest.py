@@ -10,7 +10,7 @@ from typing import Any
 from continual import provenance
 from continual.config import Replica
 from continual.errors import UserError
-from continual.identity import config_hash
+from continual.identity import config_hash, resume_hash
 from continual.tracking.storage import replace_file
 
 _NAME = "manifest.json"
@@ -19,11 +19,22 @@ _VERSION = 1
 
 @dataclass
 class Entry:
-    """A run: its number in the sweep that first had it, what was chosen for it, and its config's hash."""
+    """A run: its number in the sweep that first had it, what was chosen for it, and its config's hash.
+
+    `resume_hash` is equal for runs of which one continues the other with more tasks than `num_tasks`.
+    """
 
     number: int
     overrides: list[str]
     config_hash: str
+    resume_hash: str = ""
+    num_tasks: int = 0
+
+    @classmethod
+    def of(cls, run: Replica, number: int, overrides: Sequence[str]) -> "Entry":
+        """The entry of a run."""
+        num_tasks = int(run.config["env"]["num_tasks"])
+        return cls(number, list(overrides), config_hash(run.config), resume_hash(run.config), num_tasks)
 
 
 @dataclass
@@ -81,9 +92,10 @@ class Manifest:
             replace_file(diff, changes)
 
     def add(self, run: Replica, number: int, overrides: Sequence[str]) -> None:
-        """Enter a run, unless it is there."""
-        entry = Entry(number, list(overrides), config_hash(run.config))
-        self.runs.setdefault(self.name(run.folder), entry)
+        """Enter a run, unless it is there; one that is to have more tasks than it had is entered anew."""
+        name, entry = self.name(run.folder), Entry.of(run, number, overrides)
+        if name not in self.runs or self.runs[name].config_hash != entry.config_hash:
+            self.runs[name] = entry
 
     def add_submission(self, job: str, population: Iterable[Replica]) -> None:
         """Note that a SLURM job trains these runs."""
@@ -126,6 +138,8 @@ def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:
                 isinstance(entry.number, int)
                 and _all_texts(entry.overrides)
                 and isinstance(entry.config_hash, str)
+                and isinstance(entry.resume_hash, str)
+                and isinstance(entry.num_tasks, int)
                 and not Path(name).is_absolute()
             ):
                 raise TypeError(f"its run {name!r}")
@@ -144,7 +158,8 @@ def _all_texts(values: object) -> bool:
 class Folders:
     """Gives each job of a sweep its folder: a run that the sweep has had keeps its own.
 
-    Runs are known by their config's hash, because a job's number changes when the grid grows. What was asked
+    Runs are known by their config's hash, because a job's number changes when the grid grows; the same run
+    with more tasks than it had keeps its folder too. What was asked
     for with the same words, and yet has another config, gets the same folder, where that is noticed.
     Others get the folder with their number or, if that is another run's, the smallest number that is free.
     """
@@ -154,15 +169,19 @@ class Folders:
         self._taken = set(manifest.runs) if manifest else set()
         self._entries = manifest.runs if manifest else {}
 
-    def assign(
-        self, wanted: Sequence[Path], hashes: Sequence[str], overrides: Sequence[Sequence[str]]
-    ) -> list[Path]:
+    def assign(self, wanted: Sequence[Path], jobs: Sequence[Entry]) -> list[Path]:
         """The folders of jobs that would have those wanted by their numbers."""
         own = [os.path.relpath(folder, self._sweep) for folder in wanted]
         names: list[str | None] = [None] * len(own)
-        self._recognise(names, own, hashes, {f: entry.config_hash for f, entry in self._entries.items()})
-        words = {folder: tuple(entry.overrides) for folder, entry in self._entries.items()}
-        self._recognise(names, own, [tuple(of) for of in overrides], words)
+        known = self._entries.items()
+        same = {folder: entry.config_hash for folder, entry in known}
+        self._recognise(names, own, [job.config_hash for job in jobs], same)
+        for tasks in sorted({job.num_tasks for job in jobs}):
+            shorter = {f: entry.resume_hash for f, entry in known if 0 < entry.num_tasks < tasks}
+            longer = [job.resume_hash if job.num_tasks == tasks else None for job in jobs]
+            self._recognise(names, own, longer, shorter)
+        words = {folder: tuple(entry.overrides) for folder, entry in known}
+        self._recognise(names, own, [tuple(job.overrides) for job in jobs], words)
         for i, name in enumerate(own):
             if names[i] is None and name not in self._taken:
                 names[i] = name

@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from continual.sweep import slurm_queue, workers
 from continual.sweep.launcher import Launcher
 from continual.sweep.manifest import Manifest
 from continual.sweep.others import record_unless_held
+from continual.sweep.states import ProgressFile
 from continual.sweep.stopping import StopRequests
 from continual.tracking import run_status
 from continual.tracking.progress import Progress, Snapshot
@@ -46,21 +47,29 @@ class PackedLauncher(Launcher):
             "es" * (how_many > 1),
         )
         steps = sum(len(p) * num_steps(p[0].config) for p in populations)
+        file = ProgressFile(manifest.sweep, steps)
         try:
             in_all = max(len(manifest.runs), len(runs))
             with Progress(steps, runs=in_all, finished=in_all - len(runs)) as progress:
                 for i, population in enumerate(populations):
                     progress.expect(i, _standing(population))
+
+                def report(index: int, snapshot: Snapshot) -> None:
+                    progress.update(index, snapshot)
+                    file.update(index, snapshot)
+
                 if how_many > 1:
                     gpus = visible_gpus(runs[0].config["device"])
-                    results = workers.run(populations, how_many, progress.update, stop, manifest.code, gpus)
+                    results = workers.run(populations, how_many, report, stop, manifest.code, gpus)
                 else:
-                    results = [_train_here(p, i, progress, stop) for i, p in enumerate(populations)]
+                    results = [_train_here(p, i, report, stop) for i, p in enumerate(populations)]
         except Interrupted:
             raise Stopped(
                 "stopped, with checkpoints written; to resume: the same command again, or "
                 f"python scripts/sweep.py resume {manifest.sweep}"
             ) from None
+        finally:
+            file.remove()
         reasons: dict[Path, str] = {}
         for population, result in zip(populations, results, strict=True):
             if isinstance(result, workers.Failure):
@@ -113,12 +122,12 @@ def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:
 
 
 def _train_here(
-    population: list[Replica], index: int, progress: Progress, stop: StopRequests
+    population: list[Replica], index: int, report: Callable[[int, Snapshot], None], stop: StopRequests
 ) -> list[Outcome] | workers.Failure:
     from continual import training
 
     try:
-        return training.train(population, lambda snapshot: progress.update(index, snapshot), stop)
+        return training.train(population, lambda snapshot: report(index, snapshot), stop)
     except training.Interrupted:
         raise
     except UserError as error:

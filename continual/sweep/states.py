@@ -1,17 +1,23 @@
 """How a sweep stands, as its folder, its locks and SLURM's queue say it. Costs no import of torch."""
 
+import contextlib
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from continual.errors import UserError
 from continual.sweep import slurm_queue
 from continual.sweep.manifest import Manifest
 from continual.tracking.lock import holder
+from continual.tracking.progress import Snapshot
 from continual.tracking.run_folder import read_summary
+from continual.tracking.storage import replace_file
+
+_PROGRESS = "progress.json"
+_SECONDS_BETWEEN_WRITINGS = 2.0
 
 
 @dataclass(frozen=True)
@@ -101,14 +107,43 @@ def _rows(table: Path) -> int:
         return 0
 
 
-PROGRESS = "progress.json"
-"""Where a sweep that trains here says how far it is, for whoever looks at its folder."""
+class ProgressFile:
+    """Leaves how far a sweep is that trains here in its folder, for whoever looks at it.
+
+    `replica_steps` is the sum of steps times replicas over all that is to be trained.
+    """
+
+    def __init__(self, sweep: Path, replica_steps: int) -> None:
+        self._path, self._all = sweep / _PROGRESS, replica_steps
+        self._done: dict[int, int] = {}
+        self._before: dict[int, int] = {}  # what a population had done at its first snapshot
+        self._began = self._written = time.monotonic()
+
+    def update(self, population: int, snapshot: Snapshot) -> None:
+        """Take in where a population is. That nothing can be written does not matter."""
+        done = snapshot.steps_done * snapshot.replicas
+        self._before.setdefault(population, done)
+        self._done[population] = done
+        now = time.monotonic()
+        if now - self._written < _SECONDS_BETWEEN_WRITINGS:
+            return
+        self._written = now
+        total, new = sum(self._done.values()), sum(self._done.values()) - sum(self._before.values())
+        left = (self._all - total) * (now - self._began) / new if new > 0 else None
+        content = {"replica_steps_done": total, "replica_steps": self._all, "seconds_left": left}
+        with contextlib.suppress(OSError, UserError):
+            replace_file(self._path, json.dumps(content).encode() + b"\n")
+
+    def remove(self) -> None:
+        """Nothing is trained any more."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
-def read_progress(sweep: Path) -> dict[str, Any]:
-    """What the training process has left of how far it is; empty if it has not, or that is damaged."""
+def seconds_left(sweep: Path) -> float | None:
+    """How long the process that trains a sweep will take, as it last said; None if that is not known."""
     try:
-        content = json.loads((sweep / PROGRESS).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        left = json.loads((sweep / _PROGRESS).read_bytes())["seconds_left"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return max(0.0, float(left)) if isinstance(left, int | float) else None

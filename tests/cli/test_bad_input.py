@@ -116,7 +116,8 @@ MISTAKES = [
     ("-m agent=base,l2_int", "job 1 (agent=l2_int): agent=l2_int: no such option; did you mean l2_init?"),
     (
         "-m agent=l2,base agent.l2_weight=1",
-        "job 1 (agent=base agent.l2_weight=1): agent.l2_weight: no such key; there is nothing to set here.",
+        "job 1 (agent=base agent.l2_weight=1): agent.l2_weight: not every agent here has this key; write "
+        "hydra.sweeper.optional={agent.l2_weight:1} in its place, which is for l2 alone.",
     ),
     ("-m seed=0,1 agnet=l2", "agnet: no such key; did you mean agent?"),
     ("-m agent=base,null", "agent=base,null: a config group takes the name of one of its options."),

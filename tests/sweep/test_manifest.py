@@ -61,7 +61,8 @@ def test_one_that_cannot_be_read(tmp_path: Path, content: str) -> None:
 )
 def test_a_run_keeps_its_folder(tmp_path: Path, known: dict[str, str], jobs: str, folders: str) -> None:
     wanted = [tmp_path / str(i) for i in range(len(jobs))]
-    assigned = Folders(tmp_path, manifest(tmp_path, **known)).assign(wanted, list(jobs), [[j] for j in jobs])
+    asked = [Entry(i, [j], j) for i, j in enumerate(jobs)]
+    assigned = Folders(tmp_path, manifest(tmp_path, **known)).assign(wanted, asked)
     assert "".join(path.name for path in assigned) == folders
 
 
@@ -69,7 +70,7 @@ def test_the_same_words_with_another_config_get_the_folder_they_had(tmp_path: Pa
     """There the difference is noticed, because an edited config is not to make a sweep grow."""
     known = manifest(tmp_path, f0="a", f1="b")
     wanted = [tmp_path / "0", tmp_path / "1"]
-    assigned = Folders(tmp_path, known).assign(wanted, ["new", "b"], [["a"], ["b"]])
+    assigned = Folders(tmp_path, known).assign(wanted, [Entry(0, ["a"], "new"), Entry(1, ["b"], "b")])
     assert [path.name for path in assigned] == ["0", "1"]
     assert not known.holds(assigned[0], "new")
     assert known.holds(assigned[1], "b")
@@ -77,4 +78,37 @@ def test_the_same_words_with_another_config_get_the_folder_they_had(tmp_path: Pa
 
 def test_named_folders_stay_as_they_are(tmp_path: Path) -> None:
     wanted = [tmp_path / "seed=0", tmp_path / "seed=1"]
-    assert Folders(tmp_path, None).assign(wanted, ["a", "b"], [["a"], ["b"]]) == wanted
+    assert Folders(tmp_path, None).assign(wanted, [Entry(0, [], "a"), Entry(1, [], "b")]) == wanted
+
+
+def test_a_run_with_more_tasks_keeps_its_folder_and_one_with_fewer_does_not(tmp_path: Path) -> None:
+    known = manifest(tmp_path)
+    known.runs = {"0": Entry(0, ["n=4"], "4 tasks", "run", 4)}
+    wanted = [tmp_path / "0", tmp_path / "1"]
+    jobs = [Entry(0, ["n=2"], "2 tasks", "run", 2), Entry(1, ["n=8"], "8 tasks", "run", 8)]
+    assigned = Folders(tmp_path, known).assign(wanted, jobs)
+    assert [path.name for path in assigned] == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"runs": None},
+        {"runs": {"0": {}}},
+        {"runs": {"0": {"number": "x", "overrides": [], "config_hash": "a"}}},
+        {"runs": {"/etc": {"number": 0, "overrides": [], "config_hash": "a"}}},
+        {"launcher": "x"},
+        {"submissions": {"1": "0"}},
+        {"code": {"nothing": 1}},
+        {"more": 1},
+    ],
+)
+def test_one_that_is_damaged(tmp_path: Path, damage: dict[str, object]) -> None:
+    manifest(tmp_path, f0="a").write()
+    path = tmp_path / "manifest.json"
+    content = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({name: value for name, value in {**content, **damage}.items() if value is not None})
+    )
+    with pytest.raises(UserError, match=rf"{path} is damaged \(.*\): restore it, or choose another folder"):
+        Manifest.read(tmp_path)
