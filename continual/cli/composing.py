@@ -91,7 +91,7 @@ class Composer:
         self._templates: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self._options: dict[str, list[str]] = {}
         self._of_sweep: list[str] = []  # overrides of Hydra's own keys, which are every job's
-        self._swept: dict[str, list[str]] = {}  # the options that a sweep goes through, by group
+        self._swept: dict[str, list[str]] = {}  # the choices that a sweep goes through, by their place
         self._last: DictConfig | None = None  # it knows what time ${now:...} is for all configs
 
     @contextmanager
@@ -156,16 +156,14 @@ class Composer:
             for one in parsed:
                 if one.is_sweep_override() and one.is_hydra_override():
                     raise ConfigError(f"{one.input_line}: Hydra's own keys have one value in a sweep.")
-            below = tuple(
-                one.key_or_group.replace("/", ".") + "." for one in parsed if one.is_sweep_override()
-            )
+            below = tuple(_place(one) + "." for one in parsed if one.is_sweep_override())
             kept = [
                 text
                 for text, one in zip(overrides, parsed, strict=True)
                 if not one.is_sweep_override() and not one.key_or_group.startswith(below)
             ]
             self._swept = {
-                one.key_or_group: [text.partition("=")[2] for text in texts(one)]
+                _place(one): texts(one)
                 for one in parsed
                 if one.is_discrete_sweep() and self._options_of(one.key_or_group)
             }
@@ -212,14 +210,14 @@ class Composer:
     def _check_optional(self, override: Override) -> None:
         """ConfigError that says what to do, if only some of the options that are swept over have this key."""
         key = override.key_or_group
-        for group, options in self._swept.items():
-            if not key.startswith(group.replace("/", ".") + "."):
+        for place, options in self._swept.items():
+            if not key.startswith(place + "."):
                 continue
-            with_it = [option for option in options if self.has([f"{group}={option}"], key)]
+            with_it = [option.partition("=")[2] for option in options if self.has([option], key)]
             if with_it:
                 instead = f"hydra.sweeper.optional={{{key}:{override.get_value_string()}}}"
                 raise ConfigError(
-                    f"{key}: not every {group} here has this key; write {instead} in its place, "
+                    f"{key}: not every {place} here has this key; write {instead} in its place, "
                     f"which is for {', '.join(with_it)} alone."
                 )
 
@@ -314,6 +312,11 @@ def _composed(
         own = {name: plain(config.hydra[name], resolve=False) for name in _OWN}
     overrides = own["overrides"]["task"]
     return Composed(number or 0, list(overrides), values, where, {**shared, **own})
+
+
+def _place(override: Override) -> str:
+    """Where in the config it puts what it chooses or sets."""
+    return override.package or override.key_or_group.replace("/", ".")
 
 
 def _resolved(node: Any) -> Any:

@@ -32,7 +32,7 @@ MISTAKES = [
     ("agnet=l2", "agnet: no such key; did you mean agent?"),
     ("+agnet=l2", "agnet: no such key; did you mean agent?"),
     ("env/datasets=mnist", "env/datasets: no such key; did you mean env/dataset?"),
-    ("agent@foo=l2", "agent@foo: no such key; did you mean agent?"),
+    ("agent@foo=l2", "agent@foo: no such key; did you mean one of agent, .*?"),
     ("~optimizer.nothing", "~optimizer.nothing: no such key."),
     ("~optimizer.lr optimizer.lr=1", "optimizer.lr: no such key; possible: betas, eps, weight_decay."),
     ("~agent=l2", "~agent=l2: is not among the chosen options."),
