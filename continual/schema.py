@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 import pydantic
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
 
 from continual.errors import ConfigError
 
@@ -51,7 +51,7 @@ SwitchableDecay: TypeAlias = Annotated[float, PerReplica(zero_is_off=True), Ge(0
 SwitchableStrength: TypeAlias = Annotated[float, PerReplica(zero_is_off=True), Ge(0)]
 Period: TypeAlias = Annotated[int, PerReplica(), Ge(1)]
 Count: TypeAlias = Annotated[int, Ge(1), Le(2**31 - 1)]
-Layers: TypeAlias = Annotated[int, Ge(1), Le(1000)]
+Layers: TypeAlias = Annotated[list[Count], MaxLen(1000)]
 Seed: TypeAlias = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
 
 # Numbers that replicas may differ in are used in float32, whose numbers below this one a CPU takes for 0.
@@ -218,6 +218,8 @@ def check_values(
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key, *inside = first["loc"]
+        if first["type"] == "sentence":  # a validator's own, which says it all
+            raise ConfigError(f"{prefix}{key}: {first['msg']}") from error
         index = f"[{inside[0]}]" if inside and isinstance(inside[0], int) else ""
         place = first["loc"][: 2 if index else 1]
         reasons = [_sentence(e["msg"]) for e in error.errors() if e["loc"][: len(place)] == place]

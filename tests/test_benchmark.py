@@ -20,8 +20,13 @@ CPU = torch.device("cpu")
 
 def replica(*overrides: str) -> Replica:
     digits = ("env=permuted_mnist", "env/dataset=digits", "env.permute_first=true", "env.test_samples=9")
-    sizes = ("env.samples_per_task=67", "env.batch_size=8", "env.steps_per_task=30", "network.hidden_size=20")
-    engine = ("device=cpu", "engine.compile=false")
+    sizes = (
+        "env.samples_per_task=67",
+        "env.batch_size=8",
+        "env.steps_per_task=30",
+        "network.hidden_sizes=[20,20]",
+    )
+    engine = ("device=cpu", "engine.compile=false", "network.hidden_sizes=[20,20]")
     return Replica(tiny.compose(*digits, *sizes, *engine, *overrides), Path(), {}, "")
 
 

@@ -25,7 +25,7 @@ def test_what_was_checked_is_not_built_again(compose):
     again, same = building.prepare(compose("seed=3", "engine.threads=2"))
     assert again is learner
     assert same is environment
-    other, _ = building.prepare(compose("network.hidden_size=10"))
+    other, _ = building.prepare(compose("network.hidden_sizes=[10,10]"))
     assert other is not learner
 
 
@@ -40,7 +40,7 @@ def test_a_file_of_data_that_changed_is_read_again(tmp_path):
 
 def test_a_network_that_no_memory_holds_is_one_sentence(compose):
     with pytest.raises(ConfigError, match=r"^network: this does not fit into the machine's memory"):
-        building.prepare(compose("network.hidden_size=2147483647"))
+        building.prepare(compose("network.hidden_sizes=[2147483647,9]"))
 
 
 def test_a_shared_dataset_is_used_and_not_read_again(tmp_path, monkeypatch):

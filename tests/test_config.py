@@ -109,8 +109,8 @@ def test_what_was_added_since_a_config_was_frozen(compose: Compose) -> None:
         ("engine.threads=257", "engine.threads: must be less than or equal to 256, not 257."),
         ("env.num_tasks=1000001", "env.num_tasks: must be less than or equal to 1000000, not 1000001."),
         (
-            "network.hidden_layers=1001",
-            "network.hidden_layers: must be less than or equal to 1000, not 1001.",
+            "network.hidden_sizes=[9,0]",
+            "network.hidden_sizes[1]: must be greater than or equal to 1, not 0.",
         ),
         (
             "metrics.task_fractions=[0.1234567,0.12345671]",

@@ -43,7 +43,8 @@ def test_the_size_on_a_gpu_is_measured_there(
 
 
 def test_the_fastest_size_on_a_cpu_falls_with_the_size_of_the_network() -> None:
-    sizes = [size_in_cache(MLP((1, 28, 28), 10, hidden_size=width)) for width in (10, 100, 400, 4000)]
+    networks = [MLP((1, 28, 28), 10, hidden_sizes=[width, width]) for width in (10, 100, 400, 4000)]
+    sizes = [size_in_cache(network) for network in networks]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[1] == 4, "as measured"
     assert sizes[-1] == 1

@@ -20,7 +20,7 @@ SHAPE = (1, 4, 5)
 
 @pytest.fixture
 def learner():
-    return Learner.of(MLP(SHAPE, 5, hidden_size=9, layer_norm=True), Base(), SGD(lr=0.1))
+    return Learner.of(MLP(SHAPE, 5, hidden_sizes=[9, 9], layer_norm=True), Base(), SGD(lr=0.1))
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ class Recording(Agent):
 
 
 def test_an_agent_sees_features_from_before_the_step_and_changes_parameters_after_it(batch):
-    learner = Learner.of(MLP(SHAPE, 5, hidden_size=9), Recording(), SGD(lr=0.1))
+    learner = Learner.of(MLP(SHAPE, 5, hidden_sizes=[9, 9]), Recording(), SGD(lr=0.1))
     state = learner.init(KEY, NUMBERS)
     after = step(learner, state, batch, 17)
     _, features = learner.forward(state["params"], batch[0])

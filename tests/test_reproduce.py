@@ -289,7 +289,7 @@ def arguments(folder: Path, *launcher: str) -> list[str]:
     """Of a reproduction with ten runs and all measures that a report shows; its steps can be slowed down."""
     fixed = [
         *("wandb.mode=disabled", "device=cpu", "engine.compile=false"),
-        *("env.steps_per_task=30", "network.hidden_size=9", "metrics.forgetting=true"),
+        *("env.steps_per_task=30", "network.hidden_sizes=[9,9]", "metrics.forgetting=true"),
         *("engine.chunk_steps=5", "engine.checkpoint_minutes=0"),
         *(f"agent._target_={slow.TARGET}", "+agent.strength=0"),
     ]

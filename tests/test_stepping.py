@@ -115,7 +115,7 @@ def test_compiling_that_cannot_be_prepared_is_said_and_done_without(compose, mon
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_released_population_holds_no_memory(compose, compiled):
     """Also while Python's collector of cycles does not run, which it may not for long."""
-    population = tiny.population([compose("agent=l2_init", "network.hidden_layers=1")], compiled=compiled)
+    population = tiny.population([compose("agent=l2_init", "network.hidden_sizes=[9]")], compiled=compiled)
     population.start_task(0)
     population.advance(5)
     weight = weakref.ref(population.state["params"]["output.weight"].untyped_storage())

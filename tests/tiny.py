@@ -37,14 +37,14 @@ _SETTINGS = ("device=cpu", "wandb.mode=disabled", "engine.compile=false", "env/d
 # For a command line; `small` makes any other env and network as small.
 OVERRIDES = (
     *_SETTINGS,
-    "network.hidden_size=9",
+    "network.hidden_sizes=[9,9]",
     "env.num_tasks=2",
     "env.steps_per_task=20",
     "env.batch_size=7",
     "env.samples_per_task=40",
 )
 _SIZES = {
-    "network": {"hidden_size": 9, "channels": 3},
+    "network": {"hidden_sizes": 9, "channels": 3},
     "env": {
         "num_tasks": 2,
         "steps_per_task": 20,
@@ -91,7 +91,8 @@ def small(npz: Path, *overrides: str) -> dict[str, Any]:
     for part, sizes in _SIZES.items():
         for name, size in sizes.items():
             if name in config[part] and f"{part}.{name}" not in given:
-                config[part][name] = size
+                given_size = config[part][name]
+                config[part][name] = [size] * len(given_size) if isinstance(given_size, list) else size
     return config
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from torch import Tensor, nn
 
 from continual.networks import initialization
+from continual.networks.activations import LearntActivation
 from continual.networks.initialization import Distribution
 from continual.networks.network import HiddenLayer
 from continual.tree import Tree
@@ -22,7 +23,8 @@ Weights: TypeAlias = Mapping[str, Tensor]
 class Anatomy:
     """The network's structure, the same for all replicas and at all times.
 
-    `weights` names the parameters that penalties cover: weights and biases, never those of a norm.
+    `weights` names the parameters that penalties cover: weights and biases, never those of a norm or an
+    activation.
     """
 
     weights: tuple[str, ...]
@@ -104,12 +106,12 @@ class Agent:
 
 
 def weight_names(network: nn.Module) -> tuple[str, ...]:
-    """The names of all parameters but those of norms and those that are frozen."""
-    norms = (nn.LayerNorm, nn.GroupNorm)
+    """The names of all parameters but those of norms and activations and those that are frozen."""
+    others = (nn.LayerNorm, nn.GroupNorm, LearntActivation)
     return tuple(
         name
         for path, module in network.named_modules()
-        if not isinstance(module, norms)
+        if not isinstance(module, others)
         for name, param in module.named_parameters(path, recurse=False)
         if param.requires_grad
     )

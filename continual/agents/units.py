@@ -1,7 +1,8 @@
 """What the methods that replace units share: what belongs to a unit, and how it is replaced.
 
-To a unit belong its row of the incoming weight, its bias, its scale and shift in the layer's norm, its
-columns of the outgoing weight, and the entries of all these in the optimiser's slots.
+To a unit belong its row of the incoming weight, its bias, its scale and shift in the layer's norm, what its
+activation has learnt for it alone, its columns of the outgoing weight, and the entries of all these in the
+optimiser's slots.
 """
 
 import torch
@@ -25,7 +26,7 @@ def check_units(anatomy: Anatomy, agent: str) -> None:
         if layer.outputs_per_unit > 1:
             raise ConfigError(
                 f"agent: {agent} cannot replace the units of '{layer.name}', which have "
-                f"{layer.outputs_per_unit} outputs each; use another network.activation than crelu."
+                f"{layer.outputs_per_unit} outputs each; use a network.activation of one output."
             )
 
 
@@ -66,7 +67,7 @@ def replace_units(
     params = dict(update.params)
     slots = {slot: dict(of) for slot, of in update.slots.items()}
     values = {name: fresh[name] for name in _of(layer.incoming, params)}
-    for name in _of(layer.norm, params):
+    for name in (*_of(layer.norm, params), *_per_unit(layer, params)):
         distribution = context.anatomy.distributions[name]
         values[name] = distribution.draw(random.stream(context.key, name))
     for name, value in values.items():
@@ -79,6 +80,12 @@ def replace_units(
         weight_OUS = outgoing(layer, tensors)
         tensors[name] = torch.where(chosen_U[:, None], 0.0, weight_OUS).reshape(tensors[name].shape)
     return update._replace(params=params, slots=slots)
+
+
+def _per_unit(layer: HiddenLayer, params: Weights) -> list[str]:
+    """The names of the activation's parameters that every unit has one of."""
+    own = [] if layer.activation is None else [n for n in params if n.startswith(f"{layer.activation}.")]
+    return [name for name in own if params[name].shape == (layer.units,)]
 
 
 def _of(module: str | None, params: Weights) -> list[str]:

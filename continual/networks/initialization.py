@@ -15,27 +15,43 @@ from torch import Tensor, nn
 
 from continual import random
 from continual.errors import ConfigError
+from continual.networks.activations import LearntActivation
 
-Init: TypeAlias = Literal["default", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal"]
+Init: TypeAlias = Literal[
+    "default",
+    "kaiming_uniform",
+    "kaiming_normal",
+    "xavier_uniform",
+    "xavier_normal",
+    "lecun_uniform",
+    "lecun_normal",
+    "orthogonal",
+]
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """The distribution of one parameter's entries, all independent.
+    """The distribution of one parameter's entries.
 
-    `uniform`: U(-scale, scale); `normal`: N(0, scale^2); `constant`: every entry is `scale`.
+    `uniform`: U(-scale, scale); `normal`: N(0, scale^2), all entries independent; `orthogonal`: `scale`
+    times a uniformly random matrix [rows, rest] with orthonormal rows or columns, whichever are fewer;
+    `constant`: every entry is `scale`, or each its own number.
     """
 
     shape: torch.Size
-    kind: Literal["uniform", "normal", "constant"]
-    scale: float
+    kind: Literal["uniform", "normal", "orthogonal", "constant"]
+    scale: float | tuple[float, ...]
 
     def draw(self, key: Tensor) -> Tensor:
         """One draw of the whole parameter, float32."""
+        if isinstance(self.scale, tuple):
+            return torch.tensor(self.scale, device=key.device).reshape(self.shape)
         if self.kind == "uniform":
             return self.scale * (2 * random.uniform(key, self.shape) - 1)
         if self.kind == "normal":
             return self.scale * random.normal(key, self.shape)
+        if self.kind == "orthogonal":
+            return self.scale * _orthogonal(random.normal(key, self.shape).flatten(1)).reshape(self.shape)
         return torch.full(self.shape, self.scale, device=key.device)
 
 
@@ -60,6 +76,9 @@ def torch_default(network: nn.Module) -> dict[str, Distribution]:
             elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
                 scale = 1.0 if name.endswith("weight") else 0.0
                 found[name] = Distribution(param.shape, "constant", scale)
+            elif isinstance(module, LearntActivation):
+                start = module.starts[name.rpartition(".")[2]]
+                found[name] = Distribution(param.shape, "constant", start)
             else:
                 raise ConfigError(
                     f"network: the initial distribution of '{name}' ({type(module).__name__}) is unknown; "
@@ -82,7 +101,9 @@ def as_set_up(network: nn.Module) -> tuple[dict[str, Distribution], tuple[str, .
         first = values.flatten()[:1]
         if len(first) and (values == first).all() and (values.numel() > 1 or distribution.kind == "constant"):
             found[name] = Distribution(distribution.shape, "constant", float(first))
-        elif distribution.kind == "constant" or not _is_uniform(values, distribution.scale):
+        elif isinstance(distribution.scale, tuple) or distribution.kind == "constant":
+            others.append(name)
+        elif not _is_uniform(values, distribution.scale):
             others.append(name)
     return found, tuple(others)
 
@@ -95,28 +116,44 @@ def _is_uniform(values: Tensor, bound: float) -> bool:
     return float(values.abs().max()) <= bound * (1 + 1e-6) and abs(mean_square - 1 / 3) <= tolerance
 
 
-def scaled(network: nn.Module, init: Init, activation: str, output: str) -> dict[str, Distribution]:
-    """The distributions of `init`; all but "default" have zero biases and gain 1 at the `output` module.
+def scaled(network: nn.Module, init: Init, gains: Mapping[str, float]) -> dict[str, Distribution]:
+    """The distributions of `init`, by the gain of each linear or convolutional module.
 
-    Kaiming (He et al. 2015): variance gain^2 / fan_in; Xavier (Glorot & Bengio 2010): variance
-    2 gain^2 / (fan_in + fan_out); the gain is that of the hidden layers' activation.
+    All but "default" have zero biases. Kaiming (He et al. 2015): variance gain^2 / fan_in; Xavier (Glorot &
+    Bengio 2010): variance 2 gain^2 / (fan_in + fan_out); LeCun (LeCun et al. 1998): variance 1 / fan_in,
+    whatever the gain; orthogonal (Saxe et al. 2014): gain times an orthogonal matrix.
     """
     found = torch_default(network)
     if init == "default":
         return found
-    scheme, kind = init.split("_")
     for path, module in network.named_modules():
         if not isinstance(module, nn.Linear | nn.Conv2d):
             continue
-        gain = 1.0 if path == output else _gain(activation)
-        fan_in, fan_out = _fans(module)
-        std = gain / math.sqrt(fan_in if scheme == "kaiming" else (fan_in + fan_out) / 2)
-        scale = std * math.sqrt(3) if kind == "uniform" else std
-        shape = module.weight.shape
-        found[f"{path}.weight"] = Distribution(shape, "uniform" if kind == "uniform" else "normal", scale)
+        found[f"{path}.weight"] = _weight(module, init, gains[path])
         if module.bias is not None:
             found[f"{path}.bias"] = Distribution(module.bias.shape, "constant", 0.0)
     return found
+
+
+def _weight(module: nn.Linear | nn.Conv2d, init: Init, gain: float) -> Distribution:
+    if init == "orthogonal":
+        return Distribution(module.weight.shape, "orthogonal", gain)
+    scheme, kind = init.split("_")
+    fan_in, fan_out = _fans(module)
+    if scheme == "lecun":
+        gain = 1.0
+    std = gain / math.sqrt((fan_in + fan_out) / 2 if scheme == "xavier" else fan_in)
+    if kind == "uniform":
+        return Distribution(module.weight.shape, "uniform", std * math.sqrt(3))
+    return Distribution(module.weight.shape, "normal", std)
+
+
+def _orthogonal(normal_MN: Tensor) -> Tensor:
+    """An orthogonal matrix from one of independent normal entries, as torch.nn.init.orthogonal_ makes it."""
+    rows, columns = normal_MN.shape
+    orthonormal, triangular = torch.linalg.qr(normal_MN.T if rows < columns else normal_MN)
+    q: Tensor = orthonormal * triangular.diagonal().sign()
+    return q.T if rows < columns else q
 
 
 def _fans(module: nn.Linear | nn.Conv2d) -> tuple[int, int]:
@@ -124,12 +161,3 @@ def _fans(module: nn.Linear | nn.Conv2d) -> tuple[int, int]:
     outputs, inputs = module.weight.shape[:2]
     window = math.prod(module.weight.shape[2:])
     return inputs * window, outputs * window
-
-
-def _gain(activation: str) -> float:
-    """PyTorch's recommended gain for the activation; for those it has none for, that of relu.
-
-    crelu passes on relu's half of the variance twice, so its gain is 1, like the identity's.
-    """
-    gains = {"identity": 1.0, "crelu": 1.0, "tanh": 5 / 3}
-    return gains.get(activation, math.sqrt(2 / 1.0001) if activation == "leaky_relu" else math.sqrt(2))

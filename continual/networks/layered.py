@@ -2,83 +2,105 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated, NamedTuple, TypeAlias
 
+import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
+from continual import random
 from continual.errors import ConfigError
-from continual.networks.activations import Activation, activate
-from continual.networks.crelu_width import FractionToRemove, hidden_widths
+from continual.networks.activations import Activation, Activations, LearntActivation, activations
 from continual.networks.initialization import Distribution, Init, scaled
 from continual.networks.network import HiddenLayer, Network
 from continual.networks.pooling import max_pool
+from continual.networks.width import FractionToRemove, hidden_widths
 
-_POOL = 2
+Dropout: TypeAlias = Annotated[float, Ge(0), Lt(1)]
+
+
+class Convolution(NamedTuple):
+    """A convolution of the plain network: kernel size, channels, zeros on each side, pooling window."""
+
+    kernel: int
+    channels: int
+    padding: int
+    pool: int
 
 
 class Layered(Network):
     """Convolutions conv0, conv1, ...; linear layers hidden0, hidden1, ...; a linear layer `output`.
 
-    Each hidden layer is followed by its norm, if asked for, and the activation, and each convolution then by
-    a max-pooling of 2x2. `convolutions` are the (kernel size, channels), without padding, and `linears` the
-    widths of the plain network.
+    Each hidden layer is followed by its norm, if asked for, and its activation, and each convolution then by
+    a max-pooling. In training, a fraction `dropout` of the outputs of every hidden layer is zeroed and the
+    others are scaled up (Srivastava et al. 2014); features are what they were before. `convolutions` and
+    `linears`, widths, are those of the plain network.
     """
 
     def __init__(
         self,
         input_shape: tuple[int, int, int],
         num_classes: int,
-        convolutions: Sequence[tuple[int, int]],
+        convolutions: Sequence[Convolution],
         linears: Sequence[int],
-        activation: Activation,
+        activation: Activations,
         layer_norm: bool,
+        dropout: Dropout,
         fraction_to_remove: FractionToRemove,
         init: Init,
     ) -> None:
         super().__init__()
-        self.activation, self.init = activation, init
+        self.dropout, self.init = dropout, init
         channels, height, width = input_shape
-        kernels = [kernel for kernel, _ in convolutions]
-        maps = _map_sizes((height, width), kernels)
-        flattened = math.prod(size // _POOL for size in maps[-1]) if maps else height * width
-        outputs_per_unit = 2 if activation == "crelu" else 1
+        maps = _map_sizes((height, width), convolutions)
+        last = convolutions[-1].pool if maps else 1
+        flattened = math.prod(size // last for size in maps[-1]) if maps else height * width
+        names = [*(f"conv{i}" for i in range(len(maps))), *(f"hidden{i}" for i in range(len(linears)))]
+        own = activations(activation, len(names))
         widths = hidden_widths(
-            [*(channels for _, channels in convolutions), *linears],
-            activation,
+            [*(c.channels for c in convolutions), *linears],
+            [each.outputs_per_unit for each in own],
             fraction_to_remove,
             inputs=channels,
-            windows=[*(kernel**2 for kernel in kernels), flattened, *(1 for _ in linears)],
+            windows=[*(c.kernel**2 for c in convolutions), flattened, *(1 for _ in linears)],
             num_classes=num_classes,
         )
-        names = [*(f"conv{i}" for i in range(len(kernels))), *(f"hidden{i}" for i in range(len(linears)))]
+        self.activations: Mapping[str, Activation] = dict(zip(names, own, strict=True))
+        self.is_random = dropout > 0 or any(each.is_random for each in own)
         layers = []
         inputs = channels
         for i, (name, units) in enumerate(zip(names, widths, strict=True)):
-            if i < len(kernels):
-                module: nn.Module = nn.Conv2d(inputs, units, kernels[i])
+            if i < len(maps):
+                convolution = convolutions[i]
+                module: nn.Module = nn.Conv2d(inputs, units, convolution.kernel, padding=convolution.padding)
                 normalised: tuple[int, ...] = (units, *maps[i])
             else:
-                module = nn.Linear(inputs * flattened if i == len(kernels) else inputs, units)
+                module = nn.Linear(inputs * flattened if i == len(maps) else inputs, units)
                 normalised = (units,)
             self.add_module(name, module)
             if layer_norm:
                 self.add_module(f"{name}_norm", nn.LayerNorm(normalised))
+            learns = bool(own[i].parameters(units))
+            if learns:
+                self.add_module(f"{name}_activation", LearntActivation(own[i], units))
             layers.append(
                 HiddenLayer(
                     name=name,
                     incoming=name,
                     outgoing=[*names, "output"][i + 1],
                     units=units,
-                    spread=flattened if i == len(kernels) - 1 else 1,
+                    spread=flattened if i == len(maps) - 1 else 1,
                     norm=f"{name}_norm" if layer_norm else None,
-                    outputs_per_unit=outputs_per_unit,
-                    pool=_POOL if i < len(kernels) else 1,
+                    outputs_per_unit=own[i].outputs_per_unit,
+                    pool=convolutions[i].pool if i < len(maps) else 1,
+                    activation=f"{name}_activation" if learns else None,
                 )
             )
-            inputs = units * outputs_per_unit
-        self.output = nn.Linear(inputs, num_classes)
+            inputs = units * own[i].outputs_per_unit
+        self.output = nn.Linear(inputs * flattened if len(names) == len(maps) else inputs, num_classes)
         self.hidden_layers = tuple(layers)
 
-    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x_BCHW: Tensor, key: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         h = x_BCHW
         features = {}
         for layer in self.hidden_layers:
@@ -87,26 +109,43 @@ class Layered(Network):
             z = module(h if is_convolution else h.flatten(1))
             if layer.norm is not None:
                 z = self.get_submodule(layer.norm)(z)
-            h = features[layer.name] = activate(self.activation, z)
+            layer_key = None if key is None else random.stream(key, layer.name)
+            h = features[layer.name] = self._activate(layer, z, layer_key)
+            if self.dropout > 0 and layer_key is not None:
+                h = _dropped(h, self.dropout, random.stream(layer_key, "dropout"))
             if layer.pool > 1:
                 h = max_pool(h, layer.pool)
-        return self.output(h), features
+        return self.output(h.flatten(1)), features
+
+    def _activate(self, layer: HiddenLayer, z: Tensor, key: Tensor | None) -> Tensor:
+        learnt = {}
+        if layer.activation is not None:
+            learnt = dict(self.get_submodule(layer.activation).named_parameters())
+        return self.activations[layer.name](z, key, learnt)
 
     def initial_distribution(self) -> Mapping[str, Distribution]:
-        return scaled(self, self.init, self.activation, output="output")
+        gains = {name: activation.gain for name, activation in self.activations.items()}
+        return scaled(self, self.init, {**gains, "output": 1.0})
 
 
-def _map_sizes(image: tuple[int, int], kernels: Sequence[int]) -> list[tuple[int, int]]:
+def _dropped(h: Tensor, fraction: float, key: Tensor) -> Tensor:
+    kept = random.uniform(key, h.shape) >= fraction
+    return torch.where(kept, h / (1 - fraction), 0.0)
+
+
+def _map_sizes(image: tuple[int, int], convolutions: Sequence[Convolution]) -> list[tuple[int, int]]:
     """Height and width of each convolution's map, before pooling; ConfigError if nothing is left of one."""
     sizes = []
     height, width = image
-    for i, kernel in enumerate(kernels):
-        height, width = height - kernel + 1, width - kernel + 1
-        if min(height, width) < _POOL:
+    for i, convolution in enumerate(convolutions):
+        grown = 2 * convolution.padding - convolution.kernel + 1
+        height, width = height + grown, width + grown
+        if min(height, width) < convolution.pool:
+            kernels = [each.kernel for each in convolutions]
             raise ConfigError(
-                f"network.kernel_sizes: images of {image[0]}x{image[1]} are too small for {list(kernels)}: "
+                f"network.kernel_sizes: images of {image[0]}x{image[1]} are too small for {kernels}: "
                 f"convolution {i} leaves nothing to pool; use fewer or smaller kernels, or network=mlp."
             )
         sizes.append((height, width))
-        height, width = height // _POOL, width // _POOL
+        height, width = height // convolution.pool, width // convolution.pool
     return sizes

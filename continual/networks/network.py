@@ -24,8 +24,9 @@ class HiddenLayer:
     and of its bias are the units. The second axis of the outgoing weight is [outputs_per_unit, units,
     spread] flattened: `spread` entries for each output where a map is flattened into a linear layer, and
     two outputs for each unit with crelu, all relu(z) before all relu(-z). Axis 1 of the features is
-    [outputs_per_unit, units] likewise. `norm` names the layer's LayerNorm, where it has one. `pool` is the
-    window and stride of the max-pooling between the units and the module that reads them; 1 is none.
+    [outputs_per_unit, units] likewise. `norm` names the layer's LayerNorm, where it has one, and `activation`
+    the LearntActivation, whose parameters are [1] or [units]. `pool` is the window and stride of the
+    max-pooling between the units and the module that reads them; 1 is none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class HiddenLayer:
     norm: str | None = None
     outputs_per_unit: int = 1
     pool: int = 1
+    activation: str | None = None
 
 
 class Network(nn.Module):
@@ -52,8 +54,11 @@ class Network(nn.Module):
     """
 
     hidden_layers: tuple[HiddenLayer, ...] = ()
+    # Whether a training forward draws from a key; then forward takes it as second argument, None at an
+    # evaluation.
+    is_random: bool = False
 
-    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, x_BCHW: Tensor, key: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """The logits [B, K] and the features by layer."""
         raise TypeError(f"{type(self).__name__} has no forward")
 

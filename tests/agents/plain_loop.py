@@ -55,7 +55,7 @@ class SmallConvNet(Network):
 
 def small_mlp(layer_norm: bool = False) -> MLP:
     """8 and 8 units, on 12x12 images."""
-    return MLP(IMAGE, CLASSES, hidden_layers=2, hidden_size=8, layer_norm=layer_norm)
+    return MLP(IMAGE, CLASSES, hidden_sizes=[8, 8], layer_norm=layer_norm)
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {

@@ -148,7 +148,7 @@ def test_equals_a_plain_loop(network: str, optimizer: str, util_type: str, accum
     ("network", "image"),
     [
         (small_mlp(), torch.randn(IMAGE)),
-        (ConvNet(IMAGE, CLASSES, kernel_sizes=[3], channels=5, hidden_size=7), torch.randn(IMAGE)),
+        (ConvNet(IMAGE, CLASSES, kernel_sizes=[3], channels=[5], hidden_sizes=[7, 7]), torch.randn(IMAGE)),
         (SmallConvNet(), torch.ones(IMAGE)),
     ],
     ids=["mlp", "convolution to linear", "convolution to convolution, on a flat image"],
@@ -177,7 +177,7 @@ def test_replacing_units_that_are_constant_changes_no_output(network: Network, i
 def test_replaces_as_many_units_as_the_rate_says(replacement_rate: float, accumulate: bool) -> None:
     """Of 100 units, all mature: `accumulate` loses nothing, without it all above a whole unit is lost."""
     steps, units = 200, 100
-    network = MLP((1, 2, 2), CLASSES, hidden_layers=1, hidden_size=units)
+    network = MLP((1, 2, 2), CLASSES, hidden_sizes=[units])
     agent = ContinualBackprop(replacement_rate, 0.9, 0, "random", accumulate)
     anatomy = Learner.of(network, agent, OPTIMIZERS["sgd"]).anatomy
     params = {name: param.detach() for name, param in network.named_parameters()}

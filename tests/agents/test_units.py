@@ -26,9 +26,12 @@ class Plain(nn.Module):
 
 
 NETWORKS = {
-    "crelu mlp": (MLP(IMAGE, CLASSES, activation="crelu"), "'hidden0'.*2 outputs each.*network.activation"),
+    "crelu mlp": (
+        MLP(IMAGE, CLASSES, hidden_sizes=[8, 8], activation="crelu"),
+        "'hidden0'.*2 outputs each.*network.activation",
+    ),
     "crelu convnet": (
-        ConvNet(IMAGE, CLASSES, kernel_sizes=[3], channels=4, activation="crelu"),
+        ConvNet(IMAGE, CLASSES, kernel_sizes=[3], channels=[4], hidden_sizes=[5], activation="crelu"),
         "'conv0'.*2 outputs each.*network.activation",
     ),
     "plain module": (Plain(), "needs a network that tells its hidden layers.*Network"),

@@ -24,7 +24,7 @@ def with_engine(config, compiled):
 @tiny.compiles
 @pytest.mark.parametrize("overrides", PAIRS)
 def test_a_compiled_replica(tmp_path, compose, caplog, overrides):
-    config = compose(*overrides, "env.steps_per_task=30", "network.hidden_layers=1")
+    config = compose(*overrides, "env.steps_per_task=30", "network.hidden_sizes=[9]")
     configs = [with_engine(tiny.vary(config, r), True) for r in range(3)]
     among = tiny.train(configs, tmp_path / "packed")[AMONG]
     (alone,) = tiny.train([configs[AMONG]], tmp_path / "alone")

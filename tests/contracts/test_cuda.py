@@ -141,7 +141,7 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, compose):
 
 
 def test_memory_that_is_too_small_halves_the_population(tmp_path, compose, caplog):
-    configs = [with_engine(tiny.vary(compose("network.hidden_size=2000"), r)) for r in range(4)]
+    configs = [with_engine(tiny.vary(compose("network.hidden_sizes=[2000,2000]"), r)) for r in range(4)]
     runs = tiny.replicas(configs, tmp_path)
     one = fitting.peak_memory(runs[:1], torch.device("cuda"))
     total = torch.cuda.get_device_properties(0).total_memory
@@ -156,7 +156,7 @@ def test_memory_that_is_too_small_halves_the_population(tmp_path, compose, caplo
 
 
 def test_a_finished_population_leaves_no_memory_behind(tmp_path, compose):
-    config = with_engine(compose("network.hidden_size=1000"), compile=True)
+    config = with_engine(compose("network.hidden_sizes=[1000,1000]"), compile=True)
     tiny.train([config], tmp_path / "first")
     before = torch.cuda.memory_allocated()
     tiny.train([{**config, "seed": 1}], tmp_path / "second")

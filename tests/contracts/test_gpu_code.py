@@ -41,7 +41,7 @@ def codes(images, tmp_path_factory):
     pytest.importorskip("triton", reason="code for a GPU is made for Triton, which is not installed")
     arrays = random_arrays(60, 20, (1, 28, 28), 10)
     digits = write_npz(tmp_path_factory.mktemp("data") / "digits.npz", *arrays)
-    mlp = ("network=mlp", "network.hidden_size=100", "env.batch_size=16")
+    mlp = ("network=mlp", "network.hidden_sizes=[100,100]", "env.batch_size=16")
     configs = {agent: tiny.small(digits, *mlp, f"agent={agent}", "optimizer=adam") for agent in AGENTS}
     for agent in ("base", "l2_init"):
         configs[f"{agent} sgd"] = tiny.small(digits, *mlp, f"agent={agent}", "optimizer=sgd")

@@ -76,7 +76,7 @@ def test_another_network_sees_the_same_tasks(tmp_path, compose):
     """Labels are drawn for the images of a seed, whatever is trained on them."""
     first = []
     for width in (9, 30):
-        population = tiny.population([compose(f"network.hidden_size={width}")])
+        population = tiny.population([compose(f"network.hidden_sizes=[{width},{width}]")])
         env = population.environment
         key = random.stream(random.key(0), "environment")
         first.append(env.task(env.draw_stream(key), key, 0))

@@ -4,6 +4,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from continual import random
 from continual.agents.agent import weight_names
 from continual.errors import ConfigError
 from continual.networks.convnet import ConvNet
@@ -12,7 +13,13 @@ from continual.networks.pooling import max_pool
 from continual.schema import locate
 from tests import tiny
 
-DEEP = {"kernel_sizes": [5, 3, 3], "hidden_layers": 3}
+DEEP = {"kernel_sizes": [5, 3, 3], "channels": [16] * 3, "hidden_sizes": [100] * 3}
+CONTINUAL_IMAGENET = {"kernel_sizes": [5, 3, 3], "channels": [32, 64, 128], "hidden_sizes": [128, 128]}
+LABEL_PERMUTED_CIFAR = {
+    "channels": [6, 16],
+    "hidden_sizes": [120, 84],
+    "activation": ["identity", "identity", "relu", "relu"],
+}
 ACTIVATIONS = {
     "relu": F.relu,
     "tanh": torch.tanh,
@@ -22,7 +29,13 @@ ACTIVATIONS = {
 
 
 def convnet(shape=(3, 32, 32), classes=10, **settings):
-    return ConvNet(shape, classes, **{"kernel_sizes": [5, 5], **settings})
+    sizes = {"kernel_sizes": [5, 5], "channels": [16, 16], "hidden_sizes": [100, 100]}
+    return ConvNet(shape, classes, **{**sizes, **settings})
+
+
+def small(shape, classes, kernels=(5, 5), channels=4, hidden=5, **settings):
+    sizes = {"kernel_sizes": [*kernels], "channels": [channels] * len(kernels)}
+    return ConvNet(shape, classes, **sizes, hidden_sizes=[hidden] * len(kernels), **settings)
 
 
 def count(network):
@@ -39,6 +52,10 @@ def count(network):
         ((3, 32, 32), 10, {"layer_norm": True}, 58_842),
         ((1, 28, 28), 10, {}, 26 * 16 + 401 * 16 + (16 * 16 + 1) * 100 + 101 * 100 + 101 * 10),
         ((1, 56, 28), 100, {}, 26 * 16 + 401 * 16 + (16 * 11 * 4 + 1) * 100 + 101 * 100 + 101 * 100),
+        # As published: Dohare et al.'s for Continual ImageNet; UPGD's for CIFAR-10.
+        ((3, 32, 32), 2, CONTINUAL_IMAGENET, 177_218),
+        ((3, 32, 32), 10, LABEL_PERMUTED_CIFAR, 62_006),
+        ((3, 32, 32), 10, {"hidden_sizes": []}, 76 * 16 + 401 * 16 + (16 * 25 + 1) * 10),
         ((3, 32, 32), 10, DEEP, 76 * 16 + 2 * 145 * 16 + 65 * 100 + 2 * 101 * 100 + 101 * 10),
     ],
 )
@@ -54,20 +71,22 @@ def test_the_papers_networks(name, expected):
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 56, 28)])
-@pytest.mark.parametrize("settings", [{}, {"activation": "crelu"}, DEEP], ids=["plain", "crelu", "deep"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"activation": "crelu"}, {"kernels": (5, 3, 3)}], ids=["plain", "crelu", "deep"]
+)
 def test_shapes(shape, settings):
-    network = convnet(shape, 7, channels=4, hidden_size=9, fraction_to_remove=0, **settings)
+    network = small(shape, 7, hidden=9, fraction_to_remove=0, **settings)
     logits, features = network(torch.randn(5, *shape))
     assert logits.shape == (5, 7)
     outputs = 2 if settings.get("activation") == "crelu" else 1
     height, width = shape[1:]
     expected = {}
-    kernels = settings.get("kernel_sizes", [5, 5])
+    kernels = settings.get("kernels", [5, 5])
     for i, kernel in enumerate(kernels):
         height, width = height - kernel + 1, width - kernel + 1
         expected[f"conv{i}"] = (5, 4 * outputs, height, width)
         height, width = height // 2, width // 2
-    expected |= {f"hidden{i}": (5, 9 * outputs) for i in range(settings.get("hidden_layers", 2))}
+    expected |= {f"hidden{i}": (5, 9 * outputs) for i in range(len(kernels))}
     assert {name: h.shape for name, h in features.items()} == expected
 
 
@@ -75,7 +94,7 @@ def test_shapes(shape, settings):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_logits_features_and_gradients(activation, layer_norm):
     torch.manual_seed(0)
-    network = convnet((2, 19, 18), 3, channels=4, hidden_size=6, activation=activation, layer_norm=layer_norm)
+    network = small((2, 19, 18), 3, hidden=6, activation=activation, layer_norm=layer_norm)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
     x = torch.randn(5, 2, 19, 18)
@@ -106,6 +125,56 @@ def test_logits_features_and_gradients(activation, layer_norm):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_padding_pooling_and_activation_of_each_layer():
+    torch.manual_seed(0)
+    network = ConvNet(
+        (2, 12, 13),
+        3,
+        kernel_sizes=[3, 5],
+        channels=[4, 6],
+        hidden_sizes=[7],
+        padding=[1, 2],
+        pool=[3, 1],
+        activation=["identity", "tanh", "relu"],
+    )
+    x = torch.randn(5, 2, 12, 13)
+    conv0 = F.conv2d(x, network.conv0.weight, network.conv0.bias, padding=1)
+    conv1 = F.conv2d(F.max_pool2d(conv0, 3), network.conv1.weight, network.conv1.bias, padding=2).tanh()
+    hidden0 = F.relu(conv1.flatten(1) @ network.hidden0.weight.T + network.hidden0.bias)
+    logits, features = network(x)
+    torch.testing.assert_close(features, {"conv0": conv0, "conv1": conv1, "hidden0": hidden0})
+    torch.testing.assert_close(logits, hidden0 @ network.output.weight.T + network.output.bias)
+    assert [(layer.pool, layer.spread) for layer in network.hidden_layers] == [(3, 1), (1, 16), (1, 1)]
+
+
+@pytest.mark.parametrize("key", ["channels", "padding", "pool"])
+def test_a_list_that_is_not_as_long_as_there_are_convolutions(key):
+    with pytest.raises(ConfigError, match=rf"^network\.{key}: \[1\] does not go with the 2 convolutions"):
+        convnet(**{key: [1]})
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_dropout_only_with_a_key_and_after_the_features(dropout):
+    torch.manual_seed(0)
+    network = small((2, 19, 18), 3, hidden=600, dropout=dropout)
+    x = torch.randn(5, 2, 19, 18)
+    evaluated, features = network(x)
+    logits, trained = network(x, random.key(1))
+    assert network.is_random == (dropout > 0)
+    assert torch.equal(trained["conv0"], features["conv0"])
+    if dropout == 0:
+        assert torch.equal(logits, evaluated)
+        return
+    # What the second linear layer reads: a fraction is zeroed, the rest scaled up.
+    seen = []
+    network.hidden1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    _, trained = network(x, random.key(1))
+    alive = trained["hidden0"] > 0
+    ratio = (seen[0] / trained["hidden0"])[alive]
+    assert ratio[ratio != 0].tolist() == pytest.approx([1 / 0.6] * int((ratio != 0).sum()))
+    assert float((ratio == 0).float().mean()) == pytest.approx(0.4, abs=0.03)
+
+
 @pytest.mark.parametrize("window", [2, 3])
 def test_max_pool(window):
     h = torch.randn(2, 3, 7, 10, requires_grad=True)
@@ -125,11 +194,9 @@ def test_an_image_that_is_too_small(shape, settings, smallest):
 
 
 NETWORKS = {
-    "mlp": lambda activation: MLP((2, 4, 5), 3, 3, hidden_size=5, activation=activation),
-    "convnet": lambda activation: convnet((2, 18, 20), 3, channels=4, hidden_size=5, activation=activation),
-    "deep": lambda activation: convnet(
-        (1, 24, 25), 3, channels=4, hidden_size=5, activation=activation, **DEEP
-    ),
+    "mlp": lambda activation: MLP((2, 4, 5), 3, hidden_sizes=[5, 5, 5], activation=activation),
+    "convnet": lambda activation: small((2, 18, 20), 3, activation=activation),
+    "deep": lambda activation: small((1, 24, 25), 3, kernels=(5, 3, 3), activation=activation),
 }
 SHAPES = {"mlp": (2, 4, 5), "convnet": (2, 18, 20), "deep": (1, 24, 25)}
 

@@ -16,11 +16,12 @@ from tests import tiny
 
 
 def mlp(**settings):
-    return MLP((1, 28, 28), 10, **settings)
+    return MLP((1, 28, 28), 10, **{"hidden_sizes": [100, 100], **settings})
 
 
 def convnet(classes, **settings):
-    return ConvNet((3, 32, 32), classes, [5, 5], **settings)
+    sizes = {"kernel_sizes": [5, 5], "channels": [16, 16], "hidden_sizes": [100, 100]}
+    return ConvNet((3, 32, 32), classes, **{**sizes, **settings})
 
 
 def count(network):
@@ -66,12 +67,16 @@ def test_other_activations_keep_their_width_and_take_no_fraction(make):
     for fraction in ("auto", 0, 0.0):
         assert make(activation="tanh", fraction_to_remove=fraction).hidden_layers[0].units in (16, 100)
     with pytest.raises(
-        ConfigError, match=r"^network\.fraction_to_remove: 0\.2 .*activation=crelu only.*tanh"
+        ConfigError,
+        match=r"^network\.fraction_to_remove: 0\.2 .*two outputs .* crelu and deep_fourier",
     ):
         make(activation="tanh", fraction_to_remove=0.2)
 
 
-@pytest.mark.parametrize("settings", [{"channels": 1}, {"hidden_size": 1}, {"channels": 1, "hidden_size": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"channels": [1, 1]}, {"hidden_sizes": [1, 1]}, {"channels": [1, 1], "hidden_sizes": [1, 1]}],
+)
 def test_auto_leaves_units_in_every_layer(settings):
     assert min(layer.units for layer in convnet(10, activation="crelu", **settings).hidden_layers) >= 1
 

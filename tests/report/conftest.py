@@ -16,7 +16,7 @@ CONFIG = {
     "device": "auto",
     "data_dir": "${oc.env:CONTINUAL_DATA_DIR,data}",
     "agent": {"_target_": "continual.agents.base.Base"},
-    "network": {"_target_": "continual.networks.mlp.MLP", "hidden_size": [100, 100]},
+    "network": {"_target_": "continual.networks.mlp.MLP", "hidden_sizes": [100, 100]},
     "env": {
         "_target_": "continual.envs.RandomLabel",
         "num_tasks": 3,

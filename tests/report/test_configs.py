@@ -20,7 +20,7 @@ def test_keys_that_do_not_change_results_are_left_out(write_run):
     assert set(a.values) == {
         "agent._target_",
         "network._target_",
-        "network.hidden_size",
+        "network.hidden_sizes",
         "env._target_",
         "env.num_tasks",
         "env.dataset._target_",

@@ -13,7 +13,7 @@ SETTING = {
         "steps_per_task": 625,
         "batch_size": 16,
     },
-    "network": {"hidden_layers": 2, "hidden_size": 100, "activation": "relu", "layer_norm": False},
+    "network": {"hidden_sizes": [100, 100], "activation": "relu", "layer_norm": False},
     "optimizer": {"lr": 0.001, "weight_decay": 0},
 }
 OPTIONS = {"env": "permuted_mnist", "env/dataset": "mnist"}

@@ -67,7 +67,7 @@ def sweep_arguments(npz: Path, folder: Path, *more: str, seeds: int, steps: int 
         f"env.steps_per_task={steps}",
         "engine.chunk_steps=5",
         "engine.checkpoint_minutes=0",
-        "network.hidden_size=9,11",
+        "network.hidden_sizes=[9,9],[11,11]",
         f"seed=range({seeds})",
         f"hydra.sweep.dir={folder}",
         *more,

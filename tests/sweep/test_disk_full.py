@@ -68,7 +68,7 @@ def test_with_wandb_it_is_the_same(small_disk: Path, npz: Path, tmp_path: Path) 
     own = (f"agent._target_={slow.TARGET}", "env.steps_per_task=40")
     (left_alone,) = tiny.train([tiny.small(npz, *own)], tmp_path / "left_alone")
     run = small_disk / "run"
-    settings = ("engine.checkpoint_minutes=0", "engine.chunk_steps=5", "network.hidden_size=9")
+    settings = ("engine.checkpoint_minutes=0", "engine.chunk_steps=5", "network.hidden_sizes=[9,9]")
     arguments = [
         *TINY,
         *own,

@@ -71,8 +71,8 @@ def test_numbers_do_not_part_runs_but_switching_off_does(compose: Compose, tmp_p
 
 
 def test_each_structure_has_a_size_of_its_own(compose: Compose, tmp_path: Path) -> None:
-    configs = [compose(f"network.hidden_size={5 if i < 4 else 7}", f"seed={i}") for i in range(8)]
-    populations = packed(runs(configs, tmp_path), lambda run: run.config["network"]["hidden_size"] - 4)
+    configs = [compose(f"network.hidden_sizes=[{5 if i < 4 else 7}]", f"seed={i}") for i in range(8)]
+    populations = packed(runs(configs, tmp_path), lambda run: run.config["network"]["hidden_sizes"][0] - 4)
     assert populations == [[0], [1], [2], [3], [4, 5], [6, 7]]
 
 

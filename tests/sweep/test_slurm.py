@@ -78,7 +78,7 @@ def out_of_time(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     require_slurm()
     folder = tmp_path_factory.mktemp("out_of_time")
     arguments = sweep_arguments(npz, folder / "sweep", *LAUNCHER, seeds=2)
-    limits = ("network.hidden_size=9", "hydra.launcher.time_minutes=1")
+    limits = ("network.hidden_sizes=[9,9]", "hydra.launcher.time_minutes=1")
     setup = f"hydra.launcher.setup=['[ -z \"$SLURM_RESTART_COUNT\" ] || export {slow.SECONDS}=0']"
     sbatch = "hydra.launcher.sbatch={comment: plasticity}"
     script = Script("train", *arguments, *limits, setup, sbatch, folder=folder, step_seconds=1)
@@ -125,7 +125,7 @@ def test_a_search(npz: Path, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="Optuna is not installed: bash scripts/setup.sh optuna")
     sweep = tmp_path / "sweep"
     how = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
-    space = ("network.hidden_size=9", "+agent.strength=interval(0,1)")
+    space = ("network.hidden_sizes=[9,9]", "+agent.strength=interval(0,1)")
     arguments = sweep_arguments(npz, sweep, *LAUNCHER, *how, *space, seeds=2)
     out = Script("train", *arguments, folder=tmp_path).succeed()
     assert list(submissions(sweep).values()) == [["0", "1", "2", "3"], ["4", "5"]]
