@@ -1,6 +1,7 @@
 """From a config to what it describes: dataset, environment, network, agent, optimiser; and a population."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 # With fewer steps to go, compiling (about 10 s) takes longer than it saves (about 2 ms a step).
 _STEPS_WORTH_COMPILING = 5000
 
-# The parts of a config that `prepare` looks at, besides `engine.precision`.
+# The parts of a config that `prepare` looks at, besides `engine.precision` and `metrics.sample_plasticity`.
 _PREPARED = ("agent", "network", "env", "optimizer")
 
 # Files by name, with their sizes and the times of their last changes.
@@ -49,6 +50,7 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     """
     check_config(config)
     wanted = {name: config[name] for name in _PREPARED}
+    wanted["measures_plasticity"] = config["metrics"]["sample_plasticity"]
     files = _files_of(config["env"]["dataset"])
     targets = tuple(_targets_in(wanted))
     return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
@@ -74,6 +76,7 @@ def _prepare(
         )
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     learner = Learner.of(network, agent, optimizer, dtype)
+    learner = dataclasses.replace(learner, measures_plasticity=config["measures_plasticity"])
     check_forward(learner.network, dataset.input_shape, environment.num_classes)
     return learner, environment
 

@@ -52,6 +52,7 @@ class MetricsConfig:
     forgetting: bool = False
     task_fractions: list[Annotated[float, Gt(0), Lt(1)]] = field(default_factory=list)
     gradients: bool = False
+    sample_plasticity: bool = False
     extra: list[Literal["approximate_rank", "rarely_active_unit_fraction"]] = field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn import functional as F
 
-from continual import random
+from continual import metrics, random
 from continual.agents.agent import Agent, Anatomy, Context, Update, Weights, weight_names
 from continual.agents.composed import composed
 from continual.errors import ConfigError
@@ -37,7 +37,9 @@ class Learner:
 
     State: `params` and `initial` (the weights at the start) by parameter name; `optimizer`; `agent`; and
     `online`, the sums of the current task: `correct` predictions, `loss` summed over steps, and
-    `diverged_at`, the step (counted from 1) at which the loss stopped being finite, 0 if it never did.
+    `diverged_at`, the step (counted from 1) at which the loss stopped being finite, 0 if it never did. With
+    `measures_plasticity` also `plasticity`, the sample plasticity summed over steps, which takes a second
+    forward pass after each update.
     `numbers` holds what replicas may differ in: {"agent": {...}, "optimizer": {...}}, 0-d tensors.
     """
 
@@ -46,6 +48,7 @@ class Learner:
     optimizer: Optimizer
     anatomy: Anatomy
     dtype: torch.dtype = torch.float32
+    measures_plasticity: bool = False
 
     @classmethod
     def of(
@@ -80,6 +83,7 @@ class Learner:
         initial = self._weights(params)
         step = torch.zeros((), dtype=torch.int64, device=key.device)
         context = Context(self.anatomy, initial, step, random.stream(key, "agent"))
+        plasticity = torch.zeros((), dtype=torch.float64, device=key.device)
         return {
             "params": params,
             "initial": initial,
@@ -89,6 +93,7 @@ class Learner:
                 "correct": torch.zeros((), dtype=torch.int64, device=key.device),
                 "loss": torch.zeros((), dtype=torch.float64, device=key.device),
                 "diverged_at": torch.zeros((), dtype=torch.int64, device=key.device),
+                **({"plasticity": plasticity} if self.measures_plasticity else {}),
             },
         }
 
@@ -117,6 +122,11 @@ class Learner:
         # penalty's value is never needed, so it is never computed: only its gradient is.
         loss = loss_B.to(torch.float64).mean()
         diverged_now = (online["diverged_at"] == 0) & ~torch.isfinite(loss)
+        plasticity = {}
+        if self.measures_plasticity:
+            after_BK, _ = self.forward(update.params, x_BCHW)
+            loss_after_B = F.cross_entropy(after_BK, y_B, reduction="none")
+            plasticity["plasticity"] = online["plasticity"] + metrics.sample_plasticity(loss_B, loss_after_B)
         return {
             "params": update.params,
             "initial": state["initial"],
@@ -126,6 +136,7 @@ class Learner:
                 "correct": online["correct"] + (logits_BK.argmax(-1) == y_B).sum(),
                 "loss": online["loss"] + loss,
                 "diverged_at": torch.where(diverged_now, step + 1, online["diverged_at"]),
+                **plasticity,
             },
         }
 

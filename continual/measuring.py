@@ -40,6 +40,8 @@ def after_task(population: Population, wanted: MetricsConfig) -> list[Row]:
     measures = {name: values.tolist() for name, values in at_task_end(population, wanted.extra).items()}
     if wanted.gradients:
         measures |= {name: values.tolist() for name, values in gradients(population).items()}
+    if wanted.sample_plasticity:
+        measures["sample_plasticity"] = population.sample_plasticity()
     return [
         {
             "task": task,

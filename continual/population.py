@@ -92,8 +92,9 @@ class Population:
     def start_task(self, task: int) -> None:
         """Lay out a task's data for every replica and start its online sums at zero."""
         self.enter_task(task, 0)
-        for name in ("correct", "loss"):
-            self.state["online"][name].zero_()
+        for name, sums in self.state["online"].items():
+            if name != "diverged_at":
+                sums.zero_()
 
     def enter_task(self, task: int, step: int) -> None:
         """Go to a step of a task without touching the replicas' state, as after a restore."""
@@ -132,6 +133,10 @@ class Population:
     def online_loss(self) -> list[float]:
         """The mean loss over the current task's steps so far, by replica (synchronises)."""
         return [loss / self.step_in_task for loss in self.state["online"]["loss"].tolist()]
+
+    def sample_plasticity(self) -> list[float]:
+        """The mean sample plasticity over the current task's steps so far, by replica (synchronises)."""
+        return [plasticity / self.step_in_task for plasticity in self.state["online"]["plasticity"].tolist()]
 
     def diverged_at(self) -> list[int]:
         """The step, counted from 1, whose loss was not finite, by replica; 0 for none (synchronises)."""

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -56,6 +56,25 @@ def test_the_accuracy_is_of_the_logits_before_the_update(learner, batch):
     assert state["online"]["correct"] == correct
     assert float(state["online"]["loss"]) == pytest.approx(loss, rel=1e-6)
     assert state["online"]["diverged_at"] == 0
+
+
+def test_sample_plasticity_compares_the_losses_before_and_after_the_update(learner, batch):
+    plain = learner.init(KEY, NUMBERS)
+    learner = replace(learner, measures_plasticity=True)
+    state = learner.init(KEY, NUMBERS)
+    x, y = batch
+    expected = 0.0
+    for count in range(3):
+        before = F.cross_entropy(learner.forward(state["params"], x)[0], y, reduction="none")
+        state = step(learner, state, batch, count)
+        plain = step(replace(learner, measures_plasticity=False), plain, batch, count)
+        after = F.cross_entropy(learner.forward(state["params"], x)[0], y, reduction="none")
+        shares = [max(1 - float(a) / float(b), 0) for a, b in zip(after, before, strict=True)]
+        expected += sum(shares) / len(shares)
+    assert float(state["online"].pop("plasticity")) == pytest.approx(expected, rel=1e-6)
+    assert 0 < expected < 3
+    assert state["online"] == plain["online"]
+    assert all(torch.equal(state["params"][name], param) for name, param in plain["params"].items())
 
 
 def test_a_step_changes_no_tensor_that_it_was_given(learner, batch):

@@ -98,6 +98,7 @@ def test_what_else_can_be_measured(tmp_path, compose):
         "metrics.task_fractions=[0.25,0.5]",
         "metrics.gradients=true",
         "metrics.forgetting=true",
+        "metrics.sample_plasticity=true",
         "metrics.extra=[approximate_rank,rarely_active_unit_fraction]",
     )
     (run,) = tiny.train([config], tmp_path)
@@ -105,6 +106,7 @@ def test_what_else_can_be_measured(tmp_path, compose):
     for name in ("online_accuracy", "test_accuracy"):
         assert table[f"{name}@0.25"].between(0, 1).all()
         assert not table[f"{name}@0.25"].equals(table[name])
+    assert table["sample_plasticity"].between(0, 1, inclusive="neither").all()
     assert table["approximate_rank/hidden0"].between(1, 9).all()
     assert table["rarely_active_unit_fraction"].equals(table["dead_unit_fraction"])  # with 15 test images
     assert (table["gradient_norm"] > 0).all()
