@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from continual.errors import UserError
 
 if TYPE_CHECKING:
+    from continual.cli.sweeping import Trained
     from continual.report.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,26 @@ def train(
     Raises UserError, with one sentence, for a mistake, before anything is written; Stopped, with checkpoints
     written, after a Ctrl-C or SIGTERM that came to the main thread or `scripts/sweep.py cancel`.
     """
+    trained = launch(*overrides, folder=folder, workers=workers, config_dir=config_dir)
+    if trained.failed:
+        first = trained.failed[0]
+        log.warning(
+            "%d of %d runs did not finish, such as %s: %s",
+            len(trained.failed),
+            len(trained.results),
+            first.job.run.folder,
+            str(first.reason).strip().splitlines()[-1],
+        )
+    return load(trained.folder)
+
+
+def launch(
+    *overrides: str,
+    folder: _Folder | None = None,
+    workers: int | None = None,
+    config_dir: _Folder | None = None,
+) -> "Trained":
+    """As `train`, but nothing is loaded: with `hydra.launcher.detach=true` there may be no result yet."""
     from continual.cli.composing import Composer
     from continual.cli.messages import one_sentence
     from continual.cli.sweeping import train_sweep
@@ -55,22 +76,12 @@ def train(
         if any(one.lstrip("+").partition("=")[0] == key for one in overrides):
             raise UserError(f"{key}: given twice, as an override and as an argument; leave out one of them.")
     try:
-        trained = train_sweep(Composer(own_folder=own_folder, given=given), overrides)
+        return train_sweep(Composer(own_folder=own_folder, given=given), overrides)
     except Exception as error:
         sentence = None if isinstance(error, UserError) else one_sentence(error)
         if sentence is None:
             raise
         raise UserError(sentence) from error
-    if trained.failed:
-        first = trained.failed[0]
-        log.warning(
-            "%d of %d runs did not finish, such as %s: %s",
-            len(trained.failed),
-            len(trained.results),
-            first.job.run.folder,
-            str(first.reason).strip().splitlines()[-1],
-        )
-    return load(trained.folder)
 
 
 def load(*folders: _Folder) -> "Runs":

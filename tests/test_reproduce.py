@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -15,23 +16,20 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+import yaml
 
-from continual.cli.best import register_best
-from continual.cli.composing import config_folder
-from continual.cli.resolvers import register_resolvers
+from continual.cli.sweeping import Trained
 from continual.errors import ConfigError, DataError
 from continual.report.runs import load
 from continual.reproduce import app
 from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, from_sweeper
 from continual.reproduce.selection import select
-from continual.reproduce.settings import named_agents, settings
+from continual.reproduce.settings import defaults_file, named_agents, settings
 from continual.sweep import slurm_queue
 from tests.report.conftest import L2_INIT, run_writer
 from tests.sweep import slow
-from tests.sweep.subprocesses import Script, ran, until
+from tests.sweep.subprocesses import ROOT, Script, ran, until
 from tests.sweep.test_resume_sweep import KILLS
 from tests.sweep.test_slurm import LAUNCHER, leave_no_job, require_slurm, submissions
 
@@ -173,10 +171,7 @@ def test_grid_from_the_sweepers_parameters() -> None:
 
 
 def default_settings(**changes: Any) -> dict[str, Any]:
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        values = OmegaConf.to_container(compose("reproduce"), resolve=True)
-    assert isinstance(values, dict)
-    return {**{str(key): value for key, value in values.items()}, **changes}
+    return {**yaml.safe_load(defaults_file().read_text()), **changes}
 
 
 def test_the_defaults_are_the_protocol() -> None:
@@ -343,49 +338,113 @@ def test_end_to_end(undisturbed: Undisturbed) -> None:
     assert (report / "sensitivity.png").exists()
 
 
-def in_this_process(*overrides: str) -> None:
-    """What the script does with these arguments."""
-    register_best(config_folder() / "best.yaml")
-    register_resolvers()
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        app.run(compose("reproduce", list(overrides)))
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the program prints of a plan that it can make."""
+    assert app.main([*arguments, "dry_run=true"]) == 0
+    return capsys.readouterr().out
+
+
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The sentence with which the program refuses these arguments."""
+    assert app.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
 
 
 def test_a_plan_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    in_this_process(*arguments(tmp_path / "run"), "dry_run=true")
-    assert "10 runs, 0 of them finished; about 0:00:00" in capsys.readouterr().out
-    in_this_process(*arguments(tmp_path / "run", "hydra/launcher=slurm"), "dry_run=true")
-    assert "600 replica-steps, about 0.0 CPU-core hours" in capsys.readouterr().out
+    assert "10 runs, 0 of them finished; about 0:00:00" in said(capsys, *arguments(tmp_path / "run"))
+    slurm = arguments(tmp_path / "run", "hydra/launcher=slurm")
+    assert "600 replica-steps, about 0.0 CPU-core hours" in said(capsys, *slurm)
     assert not (tmp_path / "run").exists()
 
 
-def test_detached_jobs_are_refused(tmp_path: Path) -> None:
+def readme_lines() -> list[list[str]]:
+    """The arguments of each command in README.md that reproduces something."""
+    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    return [shlex.split(line)[2:] for line in re.findall(r"python scripts/reproduce\.py .*", text)]
+
+
+def test_the_lines_of_the_readme_work(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = readme_lines()
+    assert len(lines) >= 2
+    for line in lines:
+        out = said(capsys, *line)
+        assert "permuted_mnist with adam, in outputs/reproduce/permuted_mnist-adam" in out
+        assert re.search(r"continual_backprop +│ lr .*replacement_rate", out)
+
+
+def test_the_optimizer_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    adam, sgd = (said(capsys, f"optimizer={name}", "agents=base") for name in ("adam", "sgd"))
+    assert "lr 0.001, 0.0001 " in adam
+    assert "lr 0.01, 0.001 " in sgd
+    assert "permuted_mnist with sgd" in sgd
+
+
+def test_overrides_of_training_stand_beside_its_own_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "agents=base,l2_init", "env.num_tasks=3", "seeds=range(5,7)", "wandb.mode=disabled")
+    assert re.search(r"base .* 1,875 ", out)
+    out = said(capsys, "agents=l2_init", "agent.l2_weight=0.5", "engine.precision=float32,bf16")
+    assert "l2_weight 0.5; precision float32, bf16" in out
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("agent=l2", "agent: give agents instead"),
+        ("env=permuted_mnist", "env: give problem instead"),
+        ("seed=3", "seed: give sweep_seeds and seeds instead"),
+        ("optimizer=sdg", "optimizer=sdg: the protocol has adam and sgd"),
+        ("problem=permuted", "permuted"),
+        ("agents=agnet", "agnet"),
+        ("agent.l3=1", "l3"),
+        ("extend=a", "extend"),
+        ("problem=a,b", "problem takes one value"),
+        ("grid={l9:[1]}", "grid.l9: no agent's grid has this key"),
+        ("dry_run", "give key=value"),
+        ("seeds=[", "seeds=["),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, argument: str, sentence: str
+) -> None:
+    assert sentence in error(capsys, "agents=base", f"dir={tmp_path / 'run'}", argument)
+    assert not (tmp_path / "run").exists()
+
+
+def test_detached_jobs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     detached = ["hydra/launcher=slurm", "hydra.launcher.detach=true"]
-    with pytest.raises(SystemExit) as end:
-        in_this_process(*arguments(tmp_path / "run", *detached))
-    said = str(end.value)
-    assert re.match(r"error: overrides: with hydra\.launcher\.detach=true .* cannot be waited for here", said)
-    assert said.count("\n") == 0
+    sentence = error(capsys, *arguments(tmp_path / "run", *detached))
+    assert re.search(r"hydra\.launcher\.detach=true: .* cannot be waited for here", sentence)
 
 
 def test_all_agents_sweeps_are_submitted_before_the_first_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[Sequence[str]] = []
 
-    def train(overrides: Sequence[str]) -> int:
+    def launch(*overrides: str, **_: Any) -> Trained:
         calls.append(overrides)
-        return 0
+        return Trained(tmp_path, [])
 
-    monkeypatch.setattr(app, "train", train)
-    command = [*arguments(tmp_path / "run", "hydra/launcher=slurm"), "agents=[base,layer_norm]"]
-    with pytest.raises(SystemExit, match=r"base: .*: no such folder"):
-        in_this_process(*command)
+    monkeypatch.setattr(app.api, "launch", launch)
+    assert app.main([*arguments(tmp_path / "run", "hydra/launcher=slurm"), "agents=[base,layer_norm]"]) == 1
+    assert re.search(r"base: .*: no such folder", capsys.readouterr().err)
     agents_and_last = [(overrides[0], overrides[-1]) for overrides in calls]
     detached = "hydra.launcher.detach=true"
     assert agents_and_last[:2] == [("agent=base", detached), ("agent=layer_norm", detached)]
     assert calls[2][0] == "agent=base"
     assert detached not in calls[2]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run" / "sweep" / "base"
+    folder.parent.mkdir(parents=True)
+    folder.write_text("")
+    assert app.main(arguments(tmp_path / "run")) == 1
+    assert str(folder) in capsys.readouterr().err
 
 
 @pytest.mark.slow

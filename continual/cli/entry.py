@@ -2,13 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
 
 import hydra
-from omegaconf import DictConfig
 
 import continual
 from continual.cli import command
@@ -95,15 +93,6 @@ def _show(arguments: Sequence[str]) -> None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = before[0]
-
-
-def start_hydra(task: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Let Hydra compose conf/<config_name>.yaml for a task; exits with 1 on a user's mistake."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    register_best(config_folder() / "best.yaml")
-    register_resolvers()
-    with exiting_with_a_sentence():
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=config_name)(task)()
 
 
 def _refuse(_: object) -> None:

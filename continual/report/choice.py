@@ -99,8 +99,7 @@ def choose(
 def _merits(runs: "Runs", metric: str | None) -> tuple["pd.Series[float]", list[int], str]:
     """What is compared, for each run and so that more is better; the sign of each group; and its name."""
     if metric is None:
-        names = dict.fromkeys(score.name for score in runs.scores)
-        values, name = runs.runs["score"], next(iter(names)) if len(names) == 1 else "score"
+        values, name = runs.runs["score"], "score"
         signs = [score.sign for score in runs.scores]
     else:
         values, name = runs.measured(metric), metric

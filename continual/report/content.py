@@ -2,23 +2,27 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from math import nan
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from continual.report.figures import NAMES, measure_figure, totals_figure
+from continual.report.charts import Chart
+from continual.report.explore import Explore, Explorer
+from continual.report.figures import measure_figure, totals_figure
 from continual.report.folders import STATUSES, TRANSFERS
 from continual.report.forgetting import (
     PAST,
+    accuracy_matrices,
     left_out,
+    mean_matrices,
     past_task_accuracies,
     past_task_figure,
     past_task_table,
     transfers,
 )
 from continual.report.layout import Layout, common_score, label, lay_out
+from continual.report.measures import FIGURES, heading
 from continual.report.published import Published, published_beside
 from continual.report.runs import Runs
 from continual.report.sensitivity import (
@@ -30,7 +34,6 @@ from continual.report.sensitivity import (
     surfaces_table,
 )
 from continual.report.statistics import (
-    MEASURES,
     by_seed,
     compare,
     interquartile_mean,
@@ -65,22 +68,27 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of the report."""
+    """A headed part of the report; on the page its charts stand for its pictures."""
 
     title: str
     text: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """A title, what applies to all of it, its sections, and the data by the name of their CSV file."""
+    """A title, what applies to all of it, its sections, and the data by the name of their CSV file.
+
+    `explorer` is what the page's charts share; None if there is no completed run to draw.
+    """
 
     title: str
     notes: Sequence[str]
     sections: Sequence[Section]
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
+    explorer: Explorer | None = None
 
     @property
     def pictures(self) -> list[Picture]:
@@ -102,118 +110,155 @@ def build(
     """
     summary = summarise(runs) if summary is None else summary
     title = ", ".join(["Results", *runs.common.values()]).replace(", ", ": ", 1)
-    measure = common_score(runs).by_task
+    measure = common_score(runs).name
     data = {"report": summary, measure: measure_by_task(runs, measure)}
-    sections, damage = [*before], list[str]()
+    notes = [*runs.notes, *runs.damaged, *(swept.notes + swept.damaged if swept else [])]
+    sections = [*before]
+    explore = None
     if summary["n"].any():
-        layout = lay_out(runs, summary)
-        published = published_beside(runs)
-        data["report"] = _with_published(summary, published, layout)
-        sections += _results(runs, summary, layout, published, data, damage)
+        parts = _Parts(runs, summary, lay_out(runs, summary), data, notes)
+        explore = parts.explore
+        sections += parts.results()
+        if swept is None:
+            sections += _effects(runs, summary, parts.layout, explore, data)
     else:
-        sections.append(Section("No run is complete", (), (), (_counts_table(runs, summary),)))
-    effects_of = runs if swept is None else swept
+        sections.append(Section("No run is complete", tables=(_counts_table(runs, summary),)))
     if swept is not None:
-        summary = data["sweep"] = summarise(swept)
-    sections += _effects(effects_of, summary, data)
-    notes = [*runs.notes, *runs.damaged, *(swept.notes + swept.damaged if swept else []), *damage]
-    return Report(title, notes, [*sections, _definitions()], data)
+        data["sweep"] = summarise(swept)
+        if data["sweep"]["n"].any():
+            sections += _effects(swept, data["sweep"], lay_out(swept, data["sweep"]), explore, data)
+    sections.append(_definitions())
+    return Report(title, notes, sections, data, explore.explorer() if explore else None)
 
 
-def _results(
+class _Parts:
+    """The sections on a report's runs; what they show goes into `data` too, what is damaged into `notes`."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        summary: pd.DataFrame,
+        layout: Layout,
+        data: dict[str, pd.DataFrame],
+        notes: list[str],
+    ) -> None:
+        self.runs, self.summary, self.layout, self.data, self.notes = runs, summary, layout, data, notes
+        self.published = published_beside(runs)
+        self.explore = Explore(runs, layout)
+
+    def results(self) -> list[Section]:
+        """All of them, but for those without content."""
+        made = (
+            self._summary(),
+            self._over_tasks(),
+            self._layers(),
+            self._forgetting(),
+            self._comparisons(),
+            self._aggregates(),
+        )
+        return [section for section in made if section is not None]
+
+    def _summary(self) -> Section:
+        layout = self.layout
+        self.data["report"] = _with_published(self.summary, self.published, layout)
+        words = f"{layout.score.heading} of each group."
+        return Section(
+            "Summary",
+            layout.implied(),
+            [Picture(layout.score.total, words, totals_figure(self.runs, layout))],
+            [_summary_table(self.runs, self.summary, layout, self.published)],
+            [self.explore.totals()],
+        )
+
+    def _over_tasks(self) -> Section | None:
+        pictures = []
+        for measure in dict.fromkeys((self.layout.score.name, *FIGURES)):
+            figure = measure_figure(self.runs, measure, self.layout)
+            if figure is not None:
+                if measure not in self.data:
+                    self.data[measure] = measure_by_task(self.runs, measure)
+                words = f"{heading(measure)} per task, a line for each group."
+                pictures.append(Picture(measure, words, figure))
+        chart = self.explore.over_tasks()
+        return Section("Over tasks", (), pictures, (), [chart]) if chart else None
+
+    def _layers(self) -> Section | None:
+        found = self.explore.by_layer()
+        return Section("Layers", charts=found) if found else None
+
+    def _forgetting(self) -> Section | None:
+        """Backward transfer, and test accuracy on past tasks, where runs measured them."""
+        matrices, damaged = accuracy_matrices(self.runs)
+        self.notes += damaged
+        past = past_task_accuracies(self.runs, matrices)
+        figure = past_task_figure(self.runs, past, self.layout)
+        pictures, tables = [], []
+        if figure is not None:
+            self.data[PAST] = past_task_table(self.runs, past)
+            words = "Test accuracy on a task over how many tasks ago it was learned, a line for each group."
+            pictures.append(Picture(PAST, words, figure))
+        transferred = transfers(self.runs)
+        if not transferred.empty:
+            names = (*TRANSFERS, TOTAL)
+            self.data["forgetting"] = _with_published(transferred, self.published, self.layout, names)
+            tables.append(_forgetting_table(transferred, self.layout, self.published))
+        if not (pictures or tables):
+            return None
+        charts = self.explore.past_tasks(past, mean_matrices(self.runs, matrices)) if pictures else []
+        return Section("Forgetting", left_out(self.runs), pictures, tables, charts)
+
+    def _comparisons(self) -> Section | None:
+        pairs = self.explore.pairs()
+        comparisons = compare(self.runs, pairs) if pairs else pd.DataFrame()
+        if comparisons.empty:
+            return None
+        self.data["comparisons"] = _named(comparisons, self.layout)
+        chart = self.explore.comparisons(comparisons)
+        return Section(
+            "Comparisons",
+            tables=_comparison_tables(comparisons, self.layout),
+            charts=[chart] if chart else [],
+        )
+
+    def _aggregates(self) -> Section | None:
+        aggregates = _aggregates(self.runs, self.layout)
+        if aggregates.empty:
+            return None
+        self.data["aggregates"] = aggregates
+        weights = "Scores are averaged as they are: environments in which they lie further apart weigh more."
+        return Section(
+            "All environments together", [weights], (), [_aggregate_table(aggregates, self.layout)]
+        )
+
+
+def _effects(
     runs: Runs,
     summary: pd.DataFrame,
     layout: Layout,
-    published: dict[int, Published],
+    explore: Explore | None,
     data: dict[str, pd.DataFrame],
-    damage: list[str],
 ) -> Iterable[Section]:
-    totals = totals_figure(runs, layout)
-    picture = Picture(layout.score.name, f"{layout.score.heading} of each group.", totals)
-    yield Section(
-        "Summary", layout.implied(), (picture,), (_summary_table(runs, summary, layout, published),)
-    )
-
-    for measure in MEASURES:
-        figure = measure_figure(runs, measure, layout)
-        if figure is None:
-            continue
-        name = NAMES[measure]
-        if measure not in data:
-            data[measure] = measure_by_task(runs, measure)
-        description = f"{name[0].upper()}{name[1:]} per task, a line for each group."
-        yield Section(description.split(",")[0], (), (Picture(measure, description, figure),))
-
-    yield from _forgetting(runs, layout, published, data, damage)
-
-    comparisons = compare(runs, _pairs(runs, layout))
-    if not comparisons.empty:
-        data["comparisons"] = _named(comparisons, layout)
-        yield Section("Comparisons", (), (), _comparison_tables(comparisons, layout))
-
-    aggregates = _aggregates(runs, layout)
-    if not aggregates.empty:
-        data["aggregates"] = aggregates
-        weights = (
-            "Accuracies are averaged as they are: environments in which they lie further apart weigh more."
-        )
-        yield Section("All environments together", (weights,), (), (_aggregate_table(aggregates, layout),))
-
-
-def _forgetting(
-    runs: Runs,
-    layout: Layout,
-    published: dict[int, Published],
-    data: dict[str, pd.DataFrame],
-    damage: list[str],
-) -> Iterable[Section]:
-    """Backward transfer, and test accuracy on past tasks, where runs measured them."""
-    pictures: list[Picture] = []
-    tables: list[Table] = []
-    past, damaged = past_task_accuracies(runs)
-    damage += damaged
-    figure = past_task_figure(runs, past, layout)
-    if figure is not None:
-        data[PAST] = past_task_table(runs, past)
-        words = "Test accuracy on a task over how many tasks ago it was learned, a line for each group."
-        pictures.append(Picture(PAST, words, figure))
-    transferred = transfers(runs)
-    if not transferred.empty:
-        data["forgetting"] = _with_published(transferred, published, layout, (*TRANSFERS, TOTAL))
-        tables.append(_forgetting_table(transferred, layout, published))
-    if pictures or tables:
-        yield Section("Forgetting", left_out(runs), pictures, tables)
-
-
-def _effects(runs: Runs, summary: pd.DataFrame, data: dict[str, pd.DataFrame]) -> Iterable[Section]:
     """Sensitivity and ablations."""
-    if not summary["n"].any():
-        return
-    layout = lay_out(runs, summary)
-    found = surfaces(runs, summary, layout)
-    by_panel: dict[str, list[Surface]] = {}
-    for surface in found:
-        if surface.cells["n"].any():
-            by_panel.setdefault(surface.panel, []).append(surface)
-    if by_panel:
+    found = [surface for surface in surfaces(runs, summary, layout) if surface.cells["n"].any()]
+    if found:
         data["sensitivity"] = surfaces_table(found)
+        by_panel: dict[str, list[Surface]] = {}
+        for surface in found:
+            by_panel.setdefault(surface.panel, []).append(surface)
+        words = f"Heat maps of {layout.score.words} over a method's strength and its step size."
         yield Section(
             "Sensitivity",
-            (),
-            [
-                Picture(
-                    _file_name("sensitivity", panel),
-                    f"Heat maps of {layout.score.words} over a method's strength and its step size.",
-                    surfaces_figure(surfaces_here),
-                )
+            pictures=[
+                Picture(_file_name("sensitivity", panel), words, surfaces_figure(surfaces_here))
                 for panel, surfaces_here in by_panel.items()
             ],
+            charts=explore.surfaces(found) if explore else (),
         )
     effects = ablations(runs, layout)
     if effects:
         yield Section(
             "Ablations",
-            ("Each line joins groups that differ in nothing but the key on the axis.",),
+            ["Each line joins groups that differ in nothing but the key on the axis."],
             [
                 Picture(
                     _file_name("effect", effect.key),
@@ -222,6 +267,7 @@ def _effects(runs: Runs, summary: pd.DataFrame, data: dict[str, pd.DataFrame]) -
                 )
                 for effect in effects
             ],
+            charts=explore.effects(effects, runs) if explore else (),
         )
 
 
@@ -318,18 +364,6 @@ def _forgetting_table(transferred: pd.DataFrame, layout: Layout, published: dict
     return Table(
         "Backward transfer [95 %]" + _sources(entries.values()), head, rows, names=1 + bool(layout.panel_keys)
     )
-
-
-def _pairs(runs: Runs, layout: Layout) -> list[tuple[int, int]]:
-    """Pairs of drawn groups with the same tasks, the better one first."""
-    tasks = {
-        group: {
-            key: str(value) for key, value in runs.configs[group].values.items() if key.startswith("env.")
-        }
-        for group in layout.drawn.index
-    }
-    ordered = layout.drawn.sort_values("rank", kind="stable").index
-    return [(x, y) for x, y in combinations(ordered, 2) if tasks[x] == tasks[y]]
 
 
 def _named(comparisons: pd.DataFrame, layout: Layout) -> pd.DataFrame:
@@ -434,7 +468,7 @@ def _with_published(
 
 def _printed(entry: Published, name: str, layout: Layout) -> float:
     """A published number; NaN where that paper has another score."""
-    return entry.numbers.get(layout.score.name if name == TOTAL else name, nan)
+    return entry.numbers.get(layout.score.total if name == TOTAL else name, nan)
 
 
 def _panel_head(layout: Layout) -> list[str]:

@@ -13,18 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from continual.report.layout import Layout, about, lay_out
+from continual.report.layout import Layout, about, lay_out, shortened
+from continual.report.looks import mark
+from continual.report.measures import heading, in_words
 from continual.report.runs import Runs
 from continual.report.statistics import by_seed, curve, is_measured, scored_tasks
 
 POINTS = 100
 """A stream of more tasks is drawn as at most this many means of consecutive tasks."""
-NAMES = {
-    "online_accuracy": "online accuracy",
-    "test_accuracy": "test accuracy",
-    "weight_magnitude": "weight magnitude",
-    "srank": "srank",
-}
 LARGE: Mapping[str, Any] = {"fontsize": 13, "fontweight": "bold"}
 SMALL: Mapping[str, Any] = {"fontsize": 9, "color": "0.35"}
 
@@ -53,9 +49,8 @@ def online_accuracy_figure(runs: Runs) -> Figure:
 def measure_figure(runs: Runs, measure: str, layout: Layout) -> Figure | None:
     """As `online_accuracy_figure`, for any column of tasks.csv; None if no run measured it."""
     tasks_of = {group: rows for group, rows in scored_tasks(runs).items() if is_measured(rows, measure)}
-    name = NAMES.get(measure, measure.replace("_", " "))
-    title = f"{name[0].upper()}{name[1:]} per task"
-    return curves_figure(tasks_of, measure, runs, layout, title=title, y=name, x="task")
+    title = f"{heading(measure)} per task"
+    return curves_figure(tasks_of, measure, runs, layout, title=title, y=in_words(measure), x="task")
 
 
 def curves_figure(
@@ -93,42 +88,38 @@ def curves_figure(
         axis.margins(x=0.02)
         plain_axis(axis)
     headings(figure, axes, title, about(runs, layout))
-    legend(figure, axes)
+    legend(figure, axes, layout.labels)
     return figure
 
 
 def totals_figure(runs: Runs, layout: Layout) -> Figure:
-    """The score: a bar per group with its interval and its seeds as points."""
+    """The score: a point per group, the best on top, with its interval and its seeds as ticks."""
     panels = layout.panels()
     longest = max(len(members) for _, members in panels)
-    figure, axes = panel_grid(len(panels), height=0.9 + 0.34 * longest)
-    longest_bar = 0.01
+    figure, axes = panel_grid(len(panels), height=1.0 + 0.26 * longest)
+    names = {name: shortened(name) for name in layout.styles}
     for axis, (title, members) in zip(axes, panels, strict=True):
-        ordered = members.sort_values("rank", ascending=False)
-        for place, (group, row) in enumerate(ordered.iterrows()):
-            total = row["score"]
-            axis.barh(place, total, height=0.66, color=layout.styles[row["label"]]["color"], alpha=0.75)
+        for place, (group, row) in enumerate(members.iterrows()):
+            number = layout.labels.index(row["label"])
+            color = layout.styles[row["label"]]["color"]
             seeds = by_seed(runs, int(str(group)))
-            axis.plot(seeds, np.full(len(seeds), place), "|", color="0.2", markersize=7, alpha=0.7)
-            if pd.notna(row["low"]):
-                axis.plot([row["low"], row["high"]], [place, place], color="0.2", linewidth=2)
-            end = float(np.nanmax([total, row["high"], *seeds]))
-            longest_bar = max(longest_bar, end)
+            axis.plot(seeds, np.full(len(seeds), place), "|", color=color, markersize=8, alpha=0.6)
+            axis.plot([row["low"], row["high"]], [place, place], color=color, linewidth=2.2)
+            axis.plot(row["score"], place, mark(number), color=color, markersize=6)
             axis.annotate(
-                f"{total:.3f}",
-                (end, place),
-                xytext=(5, 0),
-                textcoords="offset points",
+                f"{row['score']:.3f}",
+                (1.01, place),
+                xycoords=("axes fraction", "data"),
                 va="center",
                 fontsize=8.5,
+                annotation_clip=False,
             )
-        axis.set_yticks(range(len(ordered)), ordered["label"])
+        axis.set_yticks(range(len(members)), [names[name] for name in members["label"]])
+        axis.set_ylim(len(members) - 0.5, -0.5)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(runs.scores[int(members.index[0])].words)
         plain_axis(axis, grid="x")
-    for axis in axes:
-        axis.set_xlim(0, 1.12 * longest_bar)
-    figure.set_figwidth(figure.get_figwidth() + 0.05 * max(map(len, layout.styles)) * min(2, len(panels)))
+    figure.set_figwidth(figure.get_figwidth() + 0.07 * max(map(len, names.values())) * min(2, len(panels)))
     headings(figure, axes, layout.score.heading, f"{about(runs, layout)}, ticks: seeds")
     return figure
 
@@ -153,19 +144,24 @@ def plain_axis(axis: Axes, grid: str = "y") -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Inside a lone panel of few lines, else at the figure's right."""
+def legend(figure: Figure, axes: Sequence[Axes], order: Sequence[str] = ()) -> None:
+    """Inside a lone panel of few lines, else at the figure's right; names in this order, if it is given."""
     lines = {
         str(line.get_label()): line
         for axis in axes
         for line in axis.get_lines()
         if not str(line.get_label()).startswith("_")
     }
+    names = sorted(lines, key=lambda name: order.index(name.strip()) if name.strip() in order else -1)
+    shown = [shortened(name) for name in names]
+    handles = [lines[name] for name in names]
     if len(axes) == 1 and len(lines) <= 3:
-        axes[0].legend(frameon=False)
+        axes[0].legend(handles, shown, frameon=False)
     else:
-        figure.set_figwidth(figure.get_figwidth() + 0.6 + 0.07 * max(map(len, lines)))
-        figure.legend(lines.values(), lines.keys(), loc="outside right upper", frameon=False)
+        # As many columns as fit beside the axes.
+        columns = -(-len(lines) // max(10, int(3.5 * figure.get_figheight())))
+        figure.set_figwidth(figure.get_figwidth() + columns * (0.6 + 0.075 * max(map(len, shown))))
+        figure.legend(handles, shown, loc="outside right upper", frameon=False, ncols=columns)
 
 
 def draw_line(

@@ -46,30 +46,46 @@ def transfers(runs: Runs) -> pd.DataFrame:
     return runs.groups.join(pd.DataFrame(rows, index=pd.Index(groups, name="group")), how="inner")
 
 
-def past_task_accuracies(runs: Runs) -> tuple[dict[int, pd.DataFrame], list[str]]:
-    """By group, of each completed run with a forgetting.csv: `run`, `task` and `past_task_accuracy`.
+def accuracy_matrices(runs: Runs) -> tuple[dict[int, NDArray[np.float64]], list[str]]:
+    """The forgetting.csv of each completed run that has one, by run, as [after task, on task].
 
-    `task` is how many tasks ago, d = 0 ... K - 1 of K tasks, and the accuracy the mean over the scored tasks
-    m < K - d of the test accuracy on task m after task m + d. Groups without such a run are left out.
-    Runs whose forgetting.csv does not have an accuracy for each of these are left out too, and there is a
-    sentence on each.
+    NaN above the diagonal. Of those that do not have an accuracy for each task so far, a sentence each.
     """
     completed = runs.runs[runs.runs["status"] == "completed"]
-    types = {run: rows.sort_values("task")["task_type"] for run, rows in runs.rows.groupby("run")}
-    found: dict[int, list[pd.DataFrame]] = {}
-    damaged = []
+    tasks = runs.rows.groupby("run").size()
+    found, damaged = {}, []
     for run, row in completed.iterrows():
         path = Path(row["folder"]) / _FILE
         if not path.exists():
             continue
         try:
-            mean_D = _by_age(_read(path, len(types[run])), (types[run] != "easy").to_numpy())
+            found[int(str(run))] = _read(path, tasks[run])
         except DataError as error:
             damaged.append(str(error))
-        else:
-            part = pd.DataFrame({"run": run, "task": range(len(mean_D)), PAST: mean_D})
-            found.setdefault(int(row["group"]), []).append(part.dropna())
-    return {group: pd.concat(parts, ignore_index=True) for group, parts in sorted(found.items())}, damaged
+    return found, damaged
+
+
+def mean_matrices(runs: Runs, of_runs: Mapping[int, NDArray[np.float64]]) -> dict[int, NDArray[np.float64]]:
+    """The means over seeds of `accuracy_matrices`, by group."""
+    members: dict[int, list[NDArray[np.float64]]] = {}
+    for run, accuracy_KM in of_runs.items():
+        members.setdefault(int(runs.runs.at[run, "group"]), []).append(accuracy_KM)
+    return {group: np.mean(matrices, axis=0) for group, matrices in members.items()}
+
+
+def past_task_accuracies(runs: Runs, of_runs: Mapping[int, NDArray[np.float64]]) -> dict[int, pd.DataFrame]:
+    """By group, of each completed run with a forgetting.csv: `run`, `task` and `past_task_accuracy`.
+
+    `task` is how many tasks ago, d = 0 ... K - 1 of K tasks, and the accuracy the mean over the scored tasks
+    m < K - d of the test accuracy on task m after task m + d. Groups without such a run are left out.
+    """
+    types = {run: rows.sort_values("task")["task_type"] for run, rows in runs.rows.groupby("run")}
+    found: dict[int, list[pd.DataFrame]] = {}
+    for run, accuracy_KM in of_runs.items():
+        mean_D = _by_age(accuracy_KM, (types[run] != "easy").to_numpy())
+        part = pd.DataFrame({"run": run, "task": range(len(mean_D)), PAST: mean_D})
+        found.setdefault(int(runs.runs.at[run, "group"]), []).append(part.dropna())
+    return {group: pd.concat(parts, ignore_index=True) for group, parts in sorted(found.items())}
 
 
 def past_task_table(runs: Runs, of_groups: Mapping[int, pd.DataFrame]) -> pd.DataFrame:

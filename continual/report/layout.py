@@ -8,14 +8,11 @@ import pandas as pd
 
 from continual.identity import canonical
 from continual.report.grouping import ABSENT
+from continual.report.looks import STYLES, line_style
 from continual.report.runs import Runs
-from continual.report.score import Score
+from continual.report.score import MIXED, Score
 from continual.report.statistics import summarise
 from continual.report.tables import format_value
-
-# Okabe & Ito's colour-blind-safe palette without its yellow, too light for a line.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)))
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,13 @@ class Layout:
     Attributes:
         summary: `summarise`'s rows of the groups with a completed run, with their `panel`, `label` and `rank`
             in the panel, from 1 for the best.
-        drawn: those of them that figures by style show. Of more labels than there are styles (21)
-            these are the ones of best rank.
+        drawn: those of them that figures by style show, by panel and rank. Of more labels than there are
+            styles (35) these are the ones of best rank.
         score: what runs are compared by; where panels differ in that, a score of no name.
         panel_keys: the keys that name a panel, those of the environment.
         implied_keys: other keys, such as env.num_tasks, with one value in each panel, if not the same in all.
         line_keys: the other keys, which name a line.
+        labels: the labels of `summary`, the best first.
         styles: for each label in `drawn` Matplotlib's line properties, the same in all panels.
     """
 
@@ -40,6 +38,7 @@ class Layout:
     panel_keys: list[str]
     implied_keys: list[str]
     line_keys: list[str]
+    labels: list[str]
     styles: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -71,19 +70,24 @@ def lay_out(runs: Runs, summary: pd.DataFrame | None = None) -> Layout:
     )
     signs = done.index.map(lambda group: runs.scores[group].sign)
     done["rank"] = (done["score"] * signs).groupby(done["panel"]).rank(ascending=False, method="first")
-    labels = done.groupby("label", sort=False)["rank"].mean().sort_values(kind="stable").index
-    styles = {
-        label: {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place // len(PALETTE)]}
-        for place, label in enumerate(labels[: len(PALETTE) * len(DASHES)])
-    }
-    drawn = done[done["label"].isin(styles)]
-    return Layout(done, drawn, common_score(runs), panel_keys, implied_keys, line_keys, styles)
+    labels = list(done.groupby("label", sort=False)["rank"].mean().sort_values(kind="stable").index)
+    styles = {label: line_style(place) for place, label in enumerate(labels[:STYLES])}
+    # Panels stay in the order in which they come, their groups go by rank.
+    panel = done["panel"].map({name: place for place, name in enumerate(done["panel"].unique())})
+    ordered = done.assign(place=panel).sort_values(["place", "rank"]).drop(columns="place")
+    drawn = ordered[ordered["label"].isin(styles)]
+    return Layout(done, drawn, common_score(runs), panel_keys, implied_keys, line_keys, labels, styles)
 
 
 def common_score(runs: Runs) -> Score:
     """What all runs are compared by; where that differs, a score of no name."""
     scores = dict.fromkeys(runs.scores)
-    return next(iter(scores)) if len(scores) == 1 else Score("score")
+    return next(iter(scores)) if len(scores) == 1 else MIXED
+
+
+def shortened(name: str, longest: int = 48) -> str:
+    """A name that leaves room for what it names."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def about(runs: Runs, layout: Layout) -> str:

@@ -122,8 +122,7 @@ class Runs:
         completed = self.runs[self.runs["status"] == "completed"].groupby("group")["score"]
         table = self.groups[self.shown].map(format_value)
         table = table.assign(seeds=completed.size()).fillna({"seeds": 0}).astype({"seeds": int})
-        names = dict.fromkeys(score.name for score in self.scores)
-        return table.assign(**{next(iter(names)) if len(names) == 1 else "score": completed.mean()})
+        return table.assign(score=completed.mean())
 
 
 def load(*folders: Path | str, by: Sequence[str] = ()) -> Runs:

@@ -10,20 +10,28 @@ from typing import Any
 class Score:
     """What is compared, and whether more of it is better.
 
-    Runs whose summary declares no score are compared by their total average online accuracy.
+    `name` is the column of tasks.csv that the score is the mean of. Runs whose summary declares no score are
+    compared by their total average online accuracy.
     """
 
-    name: str = "total_average_online_accuracy"
+    name: str = "online_accuracy"
     higher_is_better: bool = True
 
     @property
+    def total(self) -> str:
+        """What the mean is called, as a name."""
+        if self == MIXED:
+            return self.name
+        return f"total_average_{self.name}" if self.name.startswith("online_") else f"average_{self.name}"
+
+    @property
     def words(self) -> str:
-        """The name as it stands in a sentence."""
-        return self.name.replace("_", " ")
+        """What the mean is called, in a sentence."""
+        return self.total.replace("_", " ")
 
     @property
     def heading(self) -> str:
-        """The name as it stands at the start of a line."""
+        """What the mean is called, at the start of a line."""
         return self.words[:1].upper() + self.words[1:]
 
     @property
@@ -32,20 +40,19 @@ class Score:
         return 1 if self.higher_is_better else -1
 
     @property
-    def by_task(self) -> str:
-        """The column of tasks.csv whose mean over tasks the score is."""
-        return self.name.removeprefix("total_average_")
-
-    @property
-    def by_task_tested(self) -> str:
+    def tested(self) -> str:
         """The column of tasks.csv with the same measure on the test images."""
-        return self.by_task.replace("online_", "test_")
+        return self.name.replace("online_", "test_")
+
+
+MIXED = Score("score")
+"""Stands for the scores of runs that differ in what they are compared by."""
 
 
 def score_of(summary: Mapping[str, Any]) -> tuple[Score, Any]:
     """The score that a summary.json declares, and its value as it stands there."""
     if "score_name" not in summary:
-        return Score(), summary.get(Score.name)
+        return Score(), summary.get("total_average_online_accuracy")
     score = Score(summary["score_name"], summary["higher_is_better"])
     if not isinstance(score.name, str) or not isinstance(score.higher_is_better, bool):
         raise ValueError(f"score_name {score.name!r}, higher_is_better {score.higher_is_better!r}")

@@ -15,7 +15,8 @@ from continual.identity import canonical
 from continual.report.choice import STEP_SIZE
 from continual.report.figures import LARGE, SMALL, draw_line, headings, legend, panel_grid, plain_axis
 from continual.report.grouping import ABSENT, rank
-from continual.report.layout import DASHES, PALETTE, Layout, label
+from continual.report.layout import Layout, label
+from continual.report.looks import PALETTE, line_style, mark
 from continual.report.runs import Runs
 from continual.report.score import Score
 from continual.report.tables import format_value
@@ -40,6 +41,16 @@ class Surface:
     column_key: str
     score: Score
     cells: pd.DataFrame
+
+    @property
+    def rows(self) -> list[Any]:
+        """The values of the row's key, in order."""
+        return _sorted_values(self.cells["row"])
+
+    @property
+    def columns(self) -> list[Any]:
+        """The values of the column's key, in order."""
+        return _sorted_values(self.cells["column"])
 
     @property
     def best(self) -> Any | None:
@@ -168,11 +179,7 @@ def ablation_figure(ablation: Ablation) -> Figure:
             number = names.index(name)
             x = members[ablation.key].map(lambda value: places[canonical(value)]).sort_values()
             points = members.loc[x.index].rename(columns={TOTAL: "mean"})
-            style = {
-                "color": PALETTE[number % len(PALETTE)],
-                "linestyle": DASHES[number // len(PALETTE) % len(DASHES)],
-            }
-            draw_line(axis, x.astype(float), points, name, style, "o")
+            draw_line(axis, x.astype(float), points, name, line_style(number), mark(number))
         axis.set_xticks(range(len(places)), [format_value(value) for value in ablation.values])
         axis.set_xlabel(ablation.key)
         axis.set_ylabel(ablation.score.words)
@@ -200,8 +207,7 @@ def _best_of_each_agent(
 
 
 def _draw_surface(axis: Axes, surface: Surface, scale: Normalize) -> None:
-    rows = _sorted_values(surface.cells["row"])
-    columns = _sorted_values(surface.cells["column"])
+    rows, columns = surface.rows, surface.columns
     grid = np.full((len(rows), len(columns)), np.nan)
     for _, cell in surface.cells.iterrows():
         grid[rows.index(cell["row"]), columns.index(cell["column"])] = cell[TOTAL]

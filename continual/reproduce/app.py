@@ -1,29 +1,29 @@
 """The program behind `scripts/reproduce.py`, from top to bottom: plan, sweep, choose, fresh seeds, report."""
 
+import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import hydra
-from omegaconf import DictConfig, OmegaConf
+import yaml
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from continual.cli.composing import config_folder
-from continual.cli.entry import start_hydra
-from continual.cli.plain import plain
-from continual.config import check_config
-from continual.errors import ConfigError, UserError
-from continual.reproduce.child import Stopped, train
+from continual import api
+from continual.cli.composing import Composed, compose, config_folder
+from continual.cli.grammar import read_settings
+from continual.config import check_config, num_steps
+from continual.errors import ConfigError, Stopped, UserError
 from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, Point, from_sweeper
 from continual.reproduce.selection import Choice, select
-from continual.reproduce.settings import Settings, named_agents, settings
+from continual.reproduce.settings import Settings, defaults_file, named_agents, read
 
-console = Console(width=1000, highlight=False)
+console = Console(width=1000, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,46 @@ class Plan:
     steps: int
     network: str
     place: Place
+    own_folder: Path | None = None
 
 
-def main() -> None:
-    """Parse the command line and reproduce; exits with 1 on a user's mistake, 130 when stopped."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and reproduce; 1 after a user's mistake, 130 when stopped, else 0."""
+    parser = argparse.ArgumentParser(
+        description="The published protocol: a sweep for each agent, the best configuration, fresh seeds, a "
+        "report. The same command resumes where it was stopped.",
+        epilog=defaults_file().read_text(encoding="utf-8"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="a key of the list below, or an override for training",
+    )
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own options")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        start_hydra(run, "reproduce")
-    except KeyboardInterrupt:
-        _say_stopped()
-
-
-def run(composed: DictConfig) -> None:
-    """Reproduce what a composed conf/reproduce.yaml describes."""
-    try:
-        reproduce(settings(plain(composed)))
+        reproduce(read(options.settings), options.config_dir)
+    except (KeyboardInterrupt, Stopped):
+        console.print("Stopped; the same command resumes from here.")
+        return 130
     except UserError as error:
-        sys.exit(f"error: {error}")
-    except Stopped:
-        _say_stopped()
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
-def reproduce(chosen: Settings) -> None:
+def reproduce(chosen: Settings, own_folder: Path | None = None) -> None:
     """Sweep, choose, run with fresh seeds and report; what was done before is left alone.
+
+    `own_folder` holds options of the user's own.
 
     Raises UserError for a setting that cannot be used and for training that failed.
     """
     published = published_choices(chosen.optimizer)
-    plans = [plan(agent, chosen) for agent in named_agents(chosen.agents, list(published))]
+    plans = [plan(agent, chosen, own_folder) for agent in named_agents(chosen.agents, list(published))]
     _check_grid_keys(chosen, plans)
     _announce(plans, chosen)
     if chosen.dry_run:
@@ -86,33 +99,36 @@ def reproduce(chosen: Settings) -> None:
     _report(chosen, choices, final, published)
 
 
-def _say_stopped() -> None:
-    console.print("Stopped; the same command goes on from here.")
-    sys.exit(130)
-
-
-def plan(agent: str, chosen: Settings) -> Plan:
+def plan(agent: str, chosen: Settings, own_folder: Path | None = None) -> Plan:
     """An agent's plan; ConfigError if its runs have no valid config."""
     overrides = [f"agent={agent}", f"env={chosen.problem}", f"optimizer={chosen.optimizer}"]
     overrides += [] if chosen.num_tasks is None else [f"env.num_tasks={chosen.num_tasks}"]
-    overrides += chosen.overrides
-    config = hydra.compose("train", ["sweep=paper", *overrides], return_hydra_config=True)
-    params, launcher = plain(config.hydra.sweeper.params), plain(config.hydra.launcher)
-    if launcher.get("detach"):
+    replaced = dict(chosen.grid or {})
+    swept = {}
+    for text, one in zip(chosen.overrides, read_settings(chosen.overrides), strict=True):
+        if one.several:
+            swept[one.key] = one.value
+        else:
+            overrides.append(text)
+    composed = compose(["sweep=paper", *overrides], own_folder)
+    if composed.launcher.get("detach"):
         raise ConfigError(
-            "overrides: with hydra.launcher.detach=true there are no results to choose a configuration by, "
-            "because detached jobs cannot be waited for here; leave it out."
+            "hydra.launcher.detach=true: there are no results to choose a configuration by, because detached "
+            "jobs cannot be waited for here; leave it out."
         )
-    replaced = chosen.grid or {}
-    added = {key: OmegaConf.select(config, key) for key in replaced if "." in key and key not in params}
-    grid = from_sweeper(
-        params | {key: value for key, value in added.items() if value is not None},
-        replaced,
-    )
-    _check([*overrides, *_assignments(grid.points[0]), f"seed={chosen.seeds[0]}"])
-    steps = int(config.env.num_tasks) * int(config.env.steps_per_task)
-    network = str(config.hydra.runtime.choices["network"])
-    return Plan(agent, grid, overrides, steps, network, place(launcher, str(config.device)))
+    # A value that is given for a key of the grid is the only one that is tried.
+    for one in read_settings(chosen.overrides):
+        if one.key in composed.params and not one.several:
+            swept[one.key] = [one.value]
+    added = {
+        key: values
+        for key, values in {**replaced, **swept}.items()
+        if "." in key and key not in composed.params and _has(composed.config, key)
+    }
+    grid = from_sweeper({**composed.params, **dict.fromkeys(added, 0)}, {**replaced, **swept})
+    one_of = Plan(agent, grid, overrides, 0, composed.choices["network"], _place(composed), own_folder)
+    config = _check(one_of, {**grid.points[0], "seed": chosen.seeds[0]})
+    return replace(one_of, steps=num_steps(config))
 
 
 def sweep(one: Plan, chosen: Settings) -> Choice:
@@ -145,7 +161,7 @@ def point_name(point: Point) -> str:
 
 def published_choices(optimizer: str) -> dict[str, dict[str, dict[str, Any]]]:
     """The paper's best configurations with an optimizer: agent, env, values (conf/best.yaml)."""
-    table: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / "best.yaml"))
+    table: Any = yaml.safe_load((config_folder() / "best.yaml").read_text(encoding="utf-8"))
     if optimizer not in table:
         raise ConfigError(f"optimizer={optimizer}: the protocol has {' and '.join(table)}.")
     found: dict[str, dict[str, dict[str, Any]]] = table[optimizer]
@@ -169,7 +185,7 @@ def _grown(one: Plan, choice: Choice) -> Grid:
         if value is None or value in grid.values[key]:
             continue
         try:
-            _check([*one.overrides, *_assignments({**choice.point, key: value})])
+            _check(one, {**choice.point, key: value})
         except UserError:
             continue
         grid = grid.with_value(key, value)
@@ -189,32 +205,51 @@ def _submit(
 
 
 def _train(one: Plan, seeds: Sequence[int], folder: Path, *more: str) -> None:
+    """Train a plan's grid with these seeds; UserError if a run has no result in the end."""
     names = [f"{key.rpartition('.')[2]}=${{{key}}}" for key in _named_keys(one.grid.points[0])]
     lists = {key: ",".join(_text(value) for value in values) for key, values in one.grid.values.items()}
-    status = train(
-        [
-            *one.overrides,
-            *(f"{key}={values}" for key, values in lists.items()),
-            f"seed={','.join(map(str, seeds))}",
-            f"hydra.sweep.dir='{folder}'",
-            f"hydra.sweep.subdir='{','.join(names)}/seed=${{seed}}'",
-            *more,
-        ]
+    trained = api.launch(
+        *one.overrides,
+        *(f"{key}={values}" for key, values in lists.items()),
+        f"seed={','.join(map(str, seeds))}",
+        f"hydra.sweep.subdir='{','.join(names)}/seed=${{seed}}'",
+        *more,
+        folder=folder,
+        config_dir=one.own_folder,
     )
-    if status:
+    if trained.failed:
+        failed, every = trained.failed, len(trained.results)
+        reason = str(failed[0].reason).strip().splitlines()[-1]
         raise UserError(
-            f"training {one.agent} ended with status {status}; its reason is above, its runs are in "
-            f"{folder}, and the same command goes on with what is missing."
+            f"training {one.agent}: {len(failed)} of {every} runs did not finish, such as "
+            f"{failed[0].job.run.folder} ({reason}); the same command resumes with what is missing."
         )
 
 
-def _check(overrides: Sequence[str]) -> None:
-    check_config(plain(hydra.compose("train", list(overrides))))
+def _check(one: Plan, point: Point) -> Mapping[str, Any]:
+    """The config of a point of a plan's grid; ConfigError if it cannot be trained."""
+    config = compose([*one.overrides, *_assignments(point)], one.own_folder).config
+    check_config(config)
+    return config
+
+
+def _has(config: Mapping[str, Any], key: str) -> bool:
+    node: Any = config
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return False
+        node = node[name]
+    return True
+
+
+def _place(composed: Composed) -> Place:
+    return place(composed.launcher, str(composed.config["device"]))
 
 
 def _check_grid_keys(chosen: Settings, plans: Sequence[Plan]) -> None:
     known = {name for one in plans for key in one.grid.values for name in (key, key.rpartition(".")[2])}
-    for key in chosen.grid or {}:
+    swept = [one.key for one in read_settings(chosen.overrides) if one.several]
+    for key in [*(chosen.grid or {}), *swept]:
         if key not in known:
             raise ConfigError(
                 f"grid.{key}: no agent's grid has this key; known are {', '.join(sorted(known))}."
@@ -275,7 +310,7 @@ def _report(
         "Choice of configurations",
         (
             f"Each agent's grid ran with seeds {', '.join(map(str, chosen.sweep_seeds))}; the configuration "
-            "of largest total average online accuracy then ran with seeds "
+            "of the best score then ran with seeds "
             f"{', '.join(map(str, chosen.seeds))}, which all results below are from. A configuration with a "
             "diverged or missing run is not eligible; of equals the smaller step size is chosen. Where the "
             "best value is the smallest or largest of its grid, a wider grid may do better.",

@@ -45,7 +45,7 @@ def finished(folder: Path) -> tuple[int, float]:
             done += summary["status"] in ("completed", "diverged")
             steps += summary["steps"]
             seconds += summary["wall_seconds"] / summary["replicas"]
-        except (OSError, ValueError, KeyError, ZeroDivisionError):
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError):  # damaged
             continue
     return done, steps / seconds if seconds else 0.0
 

@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
-
+from continual.cli.grammar import read_settings
 from continual.errors import ConfigError
 
 Point = Mapping[str, Any]
@@ -59,38 +57,20 @@ class Grid:
 
 
 def from_sweeper(params: Mapping[str, Any], replaced: Mapping[str, Sequence[Any]]) -> Grid:
-    """The grid that `hydra.sweeper.params` describe, without the seed.
+    """The grid that the sweeper's parameters describe, without the seed.
 
     `replaced` gives other values for keys, named in full or by their last part (`l2_weight`).
     """
-    parser = OverridesParser.create()
     values: dict[str, Sequence[Any]] = {}
     for key, text in params.items():
         if key == "seed":
             continue
-        override = parser.parse_override(f"{key}={text}")
-        texts = list(override.sweep_string_iterator()) if override.is_sweep_override() else [str(text)]
+        (listed,) = read_settings([f"{key}={text}"])
         other = replaced.get(key, replaced.get(key.rpartition(".")[2]))
-        values[key] = [_read(value) for value in texts] if other is None else list(other)
+        values[key] = (listed.value if listed.several else [listed.value]) if other is None else list(other)
         if not values[key] or len(set(values[key])) < len(values[key]):
             raise ConfigError(f"grid.{key.rpartition('.')[2]}: give one or more values, none of them twice.")
     return Grid(values)
-
-
-def _read(text: str) -> Any:
-    return OmegaConf.create({"value": text}).value if not _looks_like_number(text) else _number(text)
-
-
-def _number(text: str) -> int | float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)
-
-
-def _looks_like_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_number(value: Any) -> bool:

@@ -1,15 +1,30 @@
-"""What conf/reproduce.yaml may say."""
+"""What may be said to `scripts/reproduce.py`: the keys of conf/reproduce.yaml, and training's overrides."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from string import Template
 from typing import Annotated, Any, Literal
 
+import yaml
 from annotated_types import Ge, Gt
 
 from continual import schema
+from continual.cli.composing import config_folder
+from continual.cli.grammar import read_settings
 from continual.errors import ConfigError
 
 Natural = Annotated[int, Ge(0)]
+
+# What training calls what is a key of its own here.
+_ELSEWHERE = {
+    "agent": "agents",
+    "env": "problem",
+    "seed": "sweep_seeds and seeds",
+    "sweep": "grid",
+    "hydra.sweep.dir": "dir",
+    "hydra.sweep.subdir": "dir",
+}
 
 
 @dataclass(frozen=True)
@@ -30,10 +45,41 @@ class Settings:
     dry_run: bool = False
 
 
+def defaults_file() -> Path:
+    """The list of the keys, with what they mean and their defaults."""
+    return config_folder() / "reproduce.yaml"
+
+
+def read(arguments: Sequence[str]) -> Settings:
+    """The defaults with these changes, of which those that are no key here are for training.
+
+    Raises ConfigError for an argument that cannot be read, a wrong type or value.
+    """
+    values: dict[str, Any] = yaml.safe_load(defaults_file().read_text(encoding="utf-8"))
+    own = {one.name for one in fields(Settings)}
+    lists = {"agents", "sweep_seeds", "seeds"}
+    training = []
+    for text in arguments:
+        if "=" not in text:
+            raise ConfigError(f"{text}: give key=value; {defaults_file()} lists the keys.")
+        (setting,) = read_settings([text])
+        if setting.key not in own:
+            training.append(text)
+        elif setting.several and setting.key not in lists:
+            raise ConfigError(f"{text}: {setting.key} takes one value.")
+        else:
+            values[setting.key] = setting.value
+    given = values["overrides"]
+    if isinstance(given, list):
+        values["overrides"] = [*given, *training]
+    return settings(values)
+
+
 def settings(values: Mapping[str, Any]) -> Settings:
     """The checked settings; ConfigError for a wrong type or value."""
     schema.check({**values, "_target_": f"{__name__}.Settings"}, "reproduce")
-    chosen = Settings(**values)
+    where = Template(values["dir"]).safe_substitute(problem=values["problem"], optimizer=values["optimizer"])
+    chosen = Settings(**{**values, "dir": str(Path(where).expanduser())})
     for name, seeds in (("sweep_seeds", chosen.sweep_seeds), ("seeds", chosen.seeds)):
         if not seeds or len(set(seeds)) < len(seeds):
             raise ConfigError(f"{name}: give one or more seeds, none of them twice.")
@@ -43,6 +89,10 @@ def settings(values: Mapping[str, Any]) -> Settings:
             f"seeds: {', '.join(map(str, sorted(both)))} is in sweep_seeds as well; "
             "the best configuration has to run with seeds that it was not chosen by."
         )
+    for one in read_settings(chosen.overrides):
+        key = one.key.lstrip("+~")
+        if key in _ELSEWHERE:
+            raise ConfigError(f"{key}: give {_ELSEWHERE[key]} instead; {defaults_file()} lists the keys.")
     return chosen
 
 

@@ -39,7 +39,7 @@ def test_the_best_of_each_agent_on_each_environment(write, tmp_path):
     table = load(tmp_path).best()
     assert table["agent"].tolist() == ["l2_init", "base", "base"]
     assert table["env"].tolist() == ["one", "one", "two"]
-    assert table["total_average_online_accuracy"].tolist() == pytest.approx([0.6, 0.4, 0.3])
+    assert table["score"].tolist() == pytest.approx([0.6, 0.4, 0.3])
     assert table["optimizer.lr"].tolist() == [1e-4, 1e-3, 1e-3]
     assert table["configurations"].tolist() == [2, 1, 1]
     assert table["seeds"].tolist() == [2, 2, 2]
@@ -59,7 +59,7 @@ def test_a_configuration_without_all_its_seeds_cannot_be_chosen(write, tmp_path,
     write("a", (0.9, spoilt))
     write("b", (0.5, 0.6), lr=1e-4)
     (row,) = load(tmp_path).best().to_dict("records")
-    assert row["total_average_online_accuracy"] == pytest.approx(0.55)
+    assert row["score"] == pytest.approx(0.55)
     assert (row["configurations"], row["diverged"]) == (1, int(spoilt == "diverged"))
 
 
@@ -81,12 +81,12 @@ def test_ties_go_to_the_smaller_step_size_then_the_smaller_other_numbers(write, 
 
 
 def test_of_an_error_the_smallest_is_the_best(write, tmp_path):
-    error = {"score_name": "total_average_online_error", "higher_is_better": False}
+    error = {"score_name": "online_squared_error", "higher_is_better": False}
     write("a", (0.1,), score=2.0, **error)
     write("b", (0.9,), lr=1e-4, score=1.0, **error)
     runs = load(tmp_path)
     (row,) = runs.best().to_dict("records")
-    assert (row["optimizer.lr"], row["total_average_online_error"]) == (1e-4, 1.0)
+    assert (row["optimizer.lr"], row["score"]) == (1e-4, 1.0)
 
 
 def test_other_measures(write, tmp_path):

@@ -4,7 +4,8 @@ import pytest
 from matplotlib.collections import PolyCollection
 
 from continual.report.figures import online_accuracy_figure, totals_figure
-from continual.report.layout import DASHES, PALETTE, lay_out
+from continual.report.layout import lay_out
+from continual.report.looks import PALETTE, STYLES
 from continual.report.runs import load
 from continual.report.statistics import online_accuracy
 
@@ -29,14 +30,14 @@ def test_lines_and_bands_are_means_and_intervals(write_run, tmp_path):
     runs = load(tmp_path)
     figure = online_accuracy_figure(runs)
     (axis,) = figure.axes
-    assert legend(figure) == ["base", "l2_init"]
+    assert legend(figure) == ["l2_init", "base"]  # the better one first
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("task", "online accuracy")
     assert axis.get_title() == "Online accuracy per task"
     assert "3 seeds, 95 % intervals" in axis.texts[0].get_text()
 
     table = online_accuracy(runs)
     bands = [band for band in axis.collections if isinstance(band, PolyCollection)]
-    for agent, line, band in zip(["base", "l2_init"], axis.get_lines(), bands, strict=True):
+    for agent, line, band in zip(["l2_init", "base"], axis.get_lines(), bands, strict=True):
         rows = table[table["agent"] == agent]
         assert line.get_xdata().tolist() == [0, 1, 2]
         assert line.get_ydata().tolist() == rows["mean"].tolist()
@@ -115,13 +116,13 @@ def test_a_panel_per_environment_with_equal_styles(write_run, tmp_path):
 
 
 def test_of_many_groups_the_best_are_drawn(write_run, tmp_path):
-    styles = len(PALETTE) * len(DASHES)
+    styles = STYLES
     for place in range(styles + 2):
         accuracy = 0.1 + place / 100
         write_run(str(place), 0, (accuracy, accuracy), nodes=with_weight(place))
     figure = online_accuracy_figure(load(tmp_path))
     (axis,) = figure.axes
-    assert legend(figure) == [f"l2_weight={place}" for place in range(2, styles + 2)]
+    assert legend(figure) == [f"l2_weight={place}" for place in reversed(range(2, styles + 2))]
     assert "2 lower groups not drawn" in axis.texts[0].get_text()
     looks = {(line.get_color(), str(line._dash_pattern)) for line in axis.get_lines()}
     assert len(looks) == styles
@@ -146,11 +147,27 @@ def test_what_goes_with_an_environment_is_said_once_and_names_no_line(write_run,
     assert set(layout.styles) == {f"{agent}, lr={lr}" for agent in ("base", "l2_init") for lr in (0.1, 0.2)}
 
 
-def test_bars_intervals_and_their_numbers_are_inside(write_run, tmp_path):
+def test_totals_are_points_on_an_axis_that_shows_their_differences(write_run, tmp_path):
     for seed in range(2):
-        write_run(f"{seed}", seed, (0.2 + 0.6 * seed,) * 2)
+        write_run(f"a{seed}", seed, (0.80 + 0.02 * seed,) * 2)
+        write_run(f"b{seed}", seed, (0.84,) * 2, **L2)
     runs = load(tmp_path)
     (axis,) = totals_figure(runs, lay_out(runs)).axes
-    assert axis.get_xlim()[1] > 0.8
-    (number,) = (text for text in axis.texts if text.get_text() == "0.500")
-    assert number.xy[0] == pytest.approx(0.8)
+    low, high = axis.get_xlim()
+    assert 0.79 < low < 0.80
+    assert 0.84 < high < 0.85
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["l2_init", "base"]
+    bottom, top = axis.get_ylim()
+    assert bottom > top  # the best on top
+    assert [text.get_text() for text in axis.texts[:2]] == ["0.840", "0.810"]
+
+
+def test_long_names_leave_room_for_the_axis(write_run, tmp_path):
+    for place in range(5):
+        nodes = {"agent": {**L2_INIT, "name": "a very long name " * 8 + str(place)}}
+        write_run(str(place), 0, (0.5 + place / 10, 0.5), nodes=nodes)
+    runs = load(tmp_path)
+    layout = lay_out(runs)
+    for figure in (online_accuracy_figure(runs), totals_figure(runs, layout)):
+        figure.draw_without_rendering()
+        assert figure.axes[0].get_window_extent().width / figure.dpi > 3.5

@@ -9,6 +9,7 @@ import pytest
 
 from continual.report.cli import main
 from continual.report.forgetting import (
+    accuracy_matrices,
     left_out,
     past_task_accuracies,
     past_task_figure,
@@ -22,6 +23,10 @@ from .conftest import L2_INIT
 from .test_published import AGENTS, OPTIONS, SETTING
 
 L2 = {"nodes": {"agent": L2_INIT}, "options": {"agent": "l2_init"}}
+
+
+def past(runs):
+    return past_task_accuracies(runs, accuracy_matrices(runs)[0])
 
 
 def triangle(tasks, seed):
@@ -55,7 +60,7 @@ def write_both_agents(write_run, tasks, task_types=None):
 def test_accuracy_on_past_tasks(write_run, tmp_path, kinds):
     measured = write_both_agents(write_run, 6, kinds)
     runs = load(tmp_path)
-    table = past_task_table(runs, past_task_accuracies(runs)[0])
+    table = past_task_table(runs, past(runs))
     assert list(table.columns) == ["tasks_ago", "agent", "agent.l2_weight", "mean", "low", "high", "n"]
     scored = [kind != "easy" for kind in kinds or [""] * 6]
     for agent, rows in table.groupby("agent"):
@@ -71,17 +76,17 @@ def test_accuracy_on_past_tasks(write_run, tmp_path, kinds):
 def test_an_age_that_no_scored_task_reaches_is_left_out(write_run, tmp_path):
     write_run("0", 0, [0.5] * 3, task_types=["easy", "hard", "hard"], forgetting=triangle(3, 0))
     runs = load(tmp_path)
-    assert past_task_table(runs, past_task_accuracies(runs)[0])["tasks_ago"].tolist() == [0, 1]
+    assert past_task_table(runs, past(runs))["tasks_ago"].tolist() == [0, 1]
 
 
 def test_figure(write_run, tmp_path):
     write_both_agents(write_run, 120)  # longer than other figures draw task by task
     runs = load(tmp_path)
-    past, _ = past_task_accuracies(runs)
-    (axis,) = past_task_figure(runs, past, lay_out(runs)).axes
+    found = past(runs)
+    (axis,) = past_task_figure(runs, found, lay_out(runs)).axes
     assert axis.get_xlabel() == "tasks since it was learned"
     assert [line.get_label() for line in axis.get_lines()] == ["base", "l2_init"]
-    table = past_task_table(runs, past)
+    table = past_task_table(runs, found)
     for agent, line in zip(["base", "l2_init"], axis.get_lines(), strict=True):
         rows = table[table["agent"] == agent]
         assert line.get_xdata().tolist() == list(range(120))
@@ -91,7 +96,7 @@ def test_figure(write_run, tmp_path):
 def test_without_a_past_task_there_is_no_figure(write_run, tmp_path):
     write_run("0", 0, [0.5], forgetting=[[0.3]])
     runs = load(tmp_path)
-    assert past_task_figure(runs, past_task_accuracies(runs)[0], lay_out(runs)) is None
+    assert past_task_figure(runs, past(runs), lay_out(runs)) is None
 
 
 def test_who_has_no_part_in_it_is_said(write_run, tmp_path, capsys):
@@ -100,7 +105,7 @@ def test_who_has_no_part_in_it_is_said(write_run, tmp_path, capsys):
     write_run("2", 2, [0.5] * 3, status="diverged", forgetting=triangle(3, 2))
     write_run("3", 3, [0.5] * 3, status="diverged")
     runs = load(tmp_path)
-    (found,) = past_task_accuracies(runs)[0].values()
+    (found,) = past(runs).values()
     assert found["run"].nunique() == 1
     assert found["past_task_accuracy"].tolist() == pytest.approx(brute_by_age(triangle(3, 0), [True] * 3))
     assert left_out(runs) == [
@@ -140,7 +145,9 @@ def test_transfers_are_means_over_the_seeds_that_measured_them(write_run, tmp_pa
 def test_a_damaged_file_is_named(write_run, tmp_path, content):
     (write_run("0", 0, (0.5, 0.5)) / "forgetting.csv").write_text(content)
     write_run("1", 1, (0.5, 0.5), forgetting=triangle(2, 0))
-    of_groups, damaged = past_task_accuracies(load(tmp_path))
+    runs = load(tmp_path)
+    of_runs, damaged = accuracy_matrices(runs)
+    of_groups = past_task_accuracies(runs, of_runs)
     assert of_groups[0]["run"].unique().tolist() == [1]
     (sentence,) = damaged
     assert sentence.startswith(f"{tmp_path / '0' / 'forgetting.csv'} is damaged")
@@ -177,4 +184,4 @@ def test_the_report_has_the_table_of_the_paper_and_the_figure(write_run, tmp_pat
     assert "Left out" not in section
     for kind in ("png", "pdf"):
         assert (report / f"past_task_accuracy.{kind}").stat().st_size > 1000
-    assert "Test accuracy on a task over how many tasks ago" in (report / "report.html").read_text()
+    assert "Test accuracy over how many tasks ago" in (report / "report.html").read_text()

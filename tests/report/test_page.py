@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,16 +14,8 @@ from continual.report.cli import write_report
 
 from .conftest import CONFIG, L2_INIT, run_writer
 
-VOID = {"meta", "link", "br", "img"}
+VOID = {"meta", "link", "br", "img", "input"}
 BROWSER = os.environ.get("CONTINUAL_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
-SIZES = """<script>
-const boxes = [...document.querySelectorAll("figure svg")].map(svg => svg.getBoundingClientRect());
-document.title = JSON.stringify({
-  figures: boxes.map(box => [box.width, box.height]),
-  drawn: [...document.querySelectorAll("figure svg")].map(svg => svg.getBBox().width),
-  overflow: document.documentElement.scrollWidth - window.innerWidth,
-});
-</script></body>"""
 
 
 class Outline(HTMLParser):
@@ -59,7 +51,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nodes = {"env": {**CONFIG["env"], "_target_": env}}
         options = {"env": env}
         for seed in range(2):
-            measures = {"srank": [3, 2 + seed, 1], "weight_magnitude": [0.1, 0.2, 0.3]}
+            measures = {
+                "srank": [3, 2 + seed, 1],
+                "weight_magnitude": [0.1, 0.2, 0.3],
+                "srank/hidden_0": [3, 2, 1],
+                "srank/hidden_1": [2, 2, 2],
+                "online_accuracy@0.5": [0.2, 0.3, 0.4],
+            }
             write_run(f"final/{env}/base{seed}", seed, nodes=nodes, options=options, measures=measures)
             write_run(
                 f"final/{env}/l2_init{seed}",
@@ -67,6 +65,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (0.6, 0.7, 0.8 + seed / 10),
                 nodes={**nodes, "agent": L2_INIT},
                 options={**options, "agent": "l2_init"},
+                overrides=["agent=l2_init", f"seed={seed}"],
                 measures=measures,
                 forgetting=[[0.9], [0.8, 0.9], [0.3 + seed / 5, 0.6, 0.8]],
                 backward_transfer=-0.4,
@@ -81,46 +80,38 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_page_is_well_formed_and_complete_in_itself(page):
     source = page.read_text()
+    source = re.sub(r"<script.*?</script>", "", source, flags=re.DOTALL)
     outline = Outline()
     outline.feed(source)
     assert outline.open == []
     assert len(outline.ids) == len(set(outline.ids))
     for link in outline.links:
         assert link.startswith("data:") or link.removeprefix("#") in outline.ids, link
-    assert "<script" not in source
     assert "&lt;two&gt;" in source
     assert "<two>" not in source
     headings = re.findall(r"<h2[^>]*>(.*?)</h2>", source)
     assert headings == [
         "Summary",
-        "Online accuracy per task",
-        "Weight magnitude per task",
-        "Srank per task",
+        "Over tasks",
+        "Layers",
         "Forgetting",
         "Comparisons",
         "All environments together",
         "Sensitivity",
         "Ablations",
         "How to read this",
+        "All runs",
     ]
 
 
 def test_tables_can_be_read_aloud(page):
-    tables = re.findall(r"<table>.*?</table>", page.read_text(), re.DOTALL)
+    tables = re.findall(r"<table><caption>.*?</table>", page.read_text(), re.DOTALL)
     assert len(tables) == 5  # summary, forgetting, a comparison for each environment, all together
     for table in tables:
-        assert "<caption>" in table
         columns = table.count('scope="col"')
         for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
             assert len(re.findall(r"<t[hd]", row)) == columns
         assert table.count('scope="row"') >= table.count("<tr>") - 1 > 0
-
-
-def test_figures_take_the_pages_colours_and_have_a_description(page):
-    for svg in re.findall(r"<svg.*?</svg>", page.read_text(), re.DOTALL):
-        assert re.match(r'<svg role="img" aria-label="[^"]+"', svg)
-        assert "currentColor" in svg
-        assert not re.search(r"#(000000|333333|595959|e6e6e6)\b", svg)
 
 
 def test_markdown_names_existing_figures_and_its_tables_are_even(page):
@@ -133,49 +124,152 @@ def test_markdown_names_existing_figures_and_its_tables_are_even(page):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def browse(page: Path, folder: Path, *arguments: str) -> tuple[str, list[str]]:
-    """What chromium prints and the lines of its console, for a page."""
-    assert BROWSER
-    done = subprocess.run(
-        [
-            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
-            *(f"--user-data-dir={folder / 'browser'}", "--enable-logging=stderr", "--window-size=1200,900"),
-            *arguments,
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+def test_no_text_can_end_the_pages_data(write_run, tmp_path):
+    write_run("0", 0, nodes={"agent": {"_target_": "a", "name": "</script><script>alert(1)</script>"}})
+    write_run("1", 0, nodes={"agent": {"_target_": "a", "name": "{{ 7 * 7 }}"}})
+    write_report([tmp_path], tmp_path / "report")
+    source = (tmp_path / "report" / "report.html").read_text()
+    assert "<script>alert" not in source
+    assert "{{ 7 * 7 }}" in source
+    content = re.search(r'<script type="application/json" id="data">(.*?)</script>', source, re.DOTALL)
+    assert content
+    assert (
+        "</script><script>alert(1)</script>"
+        in json.loads(content[1])["lines"][0]["label"] + (json.loads(content[1])["lines"][1]["label"])
     )
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+class Browser:
+    """A page in chromium, what its console said, and what its charts draw."""
+
+    def __init__(self, tab) -> None:
+        self.tab = tab
+        self.console: list[str] = []
+        tab.on("console", lambda message: self.console.append(message.text))
+        tab.on("pageerror", lambda error: self.console.append(str(error)))
+
+    def open(self, page: Path) -> None:
+        self.tab.goto(page.as_uri())
+        for chart in self.tab.query_selector_all("[data-chart]"):
+            chart.scroll_into_view_if_needed()
+        self.tab.wait_for_function("views.size === document.querySelectorAll('[data-chart]').length")
+
+    def drawn(self, chart: str, kind: str) -> list[dict]:
+        """What the marks of a kind in a chart stand for."""
+        self.tab.wait_for_timeout(100)
+        return self.tab.evaluate(
+            """([chart, kind]) => {
+              const found = [];
+              const visit = item => {
+                if (item.marktype === kind && item.role === "mark")
+                  found.push(...item.items.map(one => ({...one.datum, opacity: one.opacity})));
+                (item.items || []).forEach(visit);
+              };
+              visit(views.get(chart).scenegraph().root);
+              return found;
+            }""",
+            [chart, kind],
+        )
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    if BROWSER is None:
+        pytest.skip("no chromium is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browser(chromium) -> Iterator[Browser]:
+    tab = chromium.new_page(viewport={"width": 1300, "height": 900})
+    yield Browser(tab)
+    tab.close()
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="no chromium is installed")
-def test_page_in_a_browser(page, tmp_path):
-    _, console = browse(page, tmp_path, "--dump-dom")
-    assert console == []
+def test_every_chart_is_drawn_and_nothing_is_complained_of(page, browser):
+    browser.open(page)
+    assert browser.console == []
+    charts = browser.tab.eval_on_selector_all("[data-chart]", "all => all.map(one => one.dataset.chart)")
+    assert charts == [
+        *("totals", "curves", "layer-0", "layer-1", "past", "matrix", "comparisons", "surface-0"),
+        *("effect-0", "effect-1"),
+    ]
+    for box in browser.tab.query_selector_all("[data-chart] canvas"):
+        size = box.bounding_box()
+        assert size["width"] > 250
+        assert size["height"] > 60
+    assert {row["label"] for row in browser.drawn("totals", "symbol")} == {"base", "l2_init"}
+    assert len(browser.drawn("totals", "rect")) == 4  # a tick for each run
+    assert len(browser.drawn("matrix", "rect")) == 6
+    assert len(browser.drawn("surface-0", "rect")) == 4
+    assert len(browser.drawn("comparisons", "symbol")) == 1
+    # The policy of the page is in force.
+    browser.tab.evaluate(
+        "document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))"
+    )
+    browser.tab.wait_for_timeout(200)
+    assert any("Content Security Policy" in line for line in browser.console)
 
-    probe = tmp_path / "probe.html"
-    source = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text())
-    probe.write_text(source.replace("</body>", SIZES))
-    dom, console = browse(probe, tmp_path, "--dump-dom")
-    assert console == []
-    title = re.search(r"<title>(.*?)</title>", dom)
-    assert title
-    sizes = json.loads(title[1])
-    assert len(sizes["figures"]) == 8
-    for width, height in sizes["figures"]:
-        assert 300 < width <= 1200
-        assert height > 100
-    assert min(sizes["drawn"]) > 300
-    assert sizes["overflow"] <= 0
 
-    broken = tmp_path / "broken.html"
-    broken.write_text(page.read_text().replace("</main>", '<img src="http://127.0.0.1:9/x.png"></main>'))
-    assert browse(broken, tmp_path, "--dump-dom")[1]  # the console is really read
+@pytest.mark.browser
+def test_a_click_hides_a_group_everywhere(page, browser):
+    browser.open(page)
+    browser.tab.get_by_role("checkbox", name="base").uncheck()
+    for chart in ("totals", "curves", "layer-0"):
+        assert {row["line"] for row in browser.drawn(chart, "symbol")} == {0}
+    browser.tab.get_by_role("button", name="none").click()
+    assert browser.drawn("curves", "symbol") == []
+    browser.tab.get_by_role("button", name="all").click()
+    assert {row["label"] for row in browser.drawn("curves", "symbol")} == {"base", "l2_init"}
+    browser.tab.locator("[data-key=agent]").select_option("base")
+    assert {row["label"] for row in browser.drawn("curves", "symbol")} == {"base"}
+    assert browser.console == []
 
-    picture = tmp_path / "page.png"
-    browse(page, tmp_path, f"--screenshot={picture}")
-    assert picture.stat().st_size > 20_000
+
+@pytest.mark.browser
+def test_pointing_at_a_group_highlights_it_everywhere(page, browser):
+    browser.open(page)
+    browser.tab.locator("[data-line='1']").hover()
+    for chart in ("totals", "comparisons"):
+        opacity = {row["line"]: row["opacity"] for row in browser.drawn(chart, "symbol")}
+        assert all(value == (1 if line == 1 else 0.12) for line, value in opacity.items())
+
+
+@pytest.mark.browser
+def test_selects_change_the_measure_and_the_environment(page, browser):
+    browser.open(page)
+    select = browser.tab.locator("[data-parameter=measure]")
+    assert select.locator("option").all_inner_texts() == [
+        *("online accuracy", "srank", "weight magnitude", "online accuracy after 0.5 of a task"),
+        "online accuracy within tasks",
+    ]
+    select.select_option(label="srank")
+    assert {row["mean"] for row in browser.drawn("curves", "symbol")} == {3, 2.5, 1}
+    select.select_option(label="online accuracy within tasks")
+    tasks = [row["task"] for row in browser.drawn("curves", "symbol") if row["label"] == "base"]
+    assert sorted(tasks) == [0.5, 1, 1.5, 2, 2.5, 3]
+    browser.tab.locator("[data-parameter=panel]").select_option("<two>")
+    assert {row["panel"] for row in browser.drawn("totals", "symbol")} == {"<two>"}
+    assert browser.console == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1600])
+def test_on_narrow_and_wide_light_and_dark_screens(page, chromium, scheme, width):
+    tab = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    browser = Browser(tab)
+    browser.open(page)
+    assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    canvas = tab.locator("[data-chart=curves] canvas").bounding_box()
+    assert canvas["width"] > 0.6 * min(width, 1200)
+    ink = tab.evaluate("views.get('curves')._runtime ? look().axis.labelColor.trim() : ''")
+    assert ink == ("#e8eaed" if scheme == "dark" else "#1b1f24")
+    tab.close()
