@@ -5,7 +5,7 @@ network, a killed process, wandb.mode=offline or disabled.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,16 +13,14 @@ from pathlib import Path
 from continual import schema
 from continual.config import Replica, WandbConfig
 from continual.errors import UserError
-from continual.identity import OWN_TARGETS
 from continual.tracking import frozen
 from continual.tracking.lock import FolderLock
-from continual.tracking.run_folder import read_summary, read_tasks
-from continual.tracking.score import running_scores
+from continual.tracking.recorded import RecordedRun
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
 log = logging.getLogger(__name__)
 
-_AT_A_TIME = 64  # runs whose rows are held in memory
+_AT_A_TIME = 64  # runs that are sent by one process
 
 
 def upload(folder: Path, again: bool = False) -> int:
@@ -37,7 +35,7 @@ def upload(folder: Path, again: bool = False) -> int:
     arrived: set[str] = set()
     before = missing = 0
     for first in range(0, len(folders), _AT_A_TIME):
-        writer, sending = WandbWriter(live=False), 0
+        writer, sending = WandbWriter(), 0
         with ExitStack() as locks:
             for path in folders[first : first + _AT_A_TIME]:
                 try:
@@ -62,20 +60,11 @@ def upload(folder: Path, again: bool = False) -> int:
 def _send(replica: Replica, writer: WandbWriter, again: bool) -> bool:
     """Hand a run to the writer, unless it is at the server as it is in its folder, or has nothing to show."""
     given = replica.config.get("wandb")
-    wandb = {**asdict(WandbConfig()), **(given if isinstance(given, Mapping) else {})}
+    wandb = {**asdict(WandbConfig()), **(given if isinstance(given, Mapping) else {}), "mode": "online"}
     schema.check_values(WandbConfig, wandb, f"{replica.folder}: wandb")
-    replica = replace(replica, config={**replica.config, "wandb": wandb})
-    rows, summary = read_tasks(replica.folder), read_summary(replica.folder)
-    run = replace(WandbRun.of(replica), mode="online")
-    if not (rows or summary) or (run.has_arrived(len(rows), summary) and not again):
+    run = WandbRun.of(replace(replica, config={**replica.config, "wandb": wandb}))
+    recorded = RecordedRun.read(replica)
+    if not recorded.has_content or (run.has_arrived(recorded) and not again):
         return False
-    scores: Sequence[float | None] = [None] * len(rows)
-    # A folder may be a stranger's: only what is this program's own is imported for it.
-    if str(replica.config["env"].get("_target_")).startswith(OWN_TARGETS):
-        scores = running_scores(replica.config, rows)
-    writer.start(run, resumed=True)
-    for row, score in zip(rows, scores, strict=True):
-        writer.log(run, {**row, "score": score})
-    if summary:
-        writer.end(run, summary)
+    writer.write(run, recorded)
     return True

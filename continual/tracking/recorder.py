@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from continual.config import Replica
 from continual.identity import config_hash, resume_hash
 from continual.provenance import submitted, versions
+from continual.tracking.recorded import running_scores
 from continual.tracking.run_folder import Row, RunFolder
-from continual.tracking.score import running_scores
 from continual.tracking.storage import StorageError
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
@@ -56,7 +56,8 @@ class Recorder:
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self._hash, self._resume_hash = config_hash(replica.config), resume_hash(replica.config)
-        self._wandb, self._wandb_run = wandb, WandbRun.of(replica)
+        self._wandb = wandb
+        self._live: WandbRun | None = None
 
     @property
     def total_average_online_accuracy(self) -> float | None:
@@ -98,12 +99,16 @@ class Recorder:
         self._seconds_before = recorded.get("wall_seconds", 0.0)
         if recorded.get("diverged_at"):
             self.mark_diverged(recorded["diverged_at"])
-        if self._wandb:
-            self._wandb.start(self._wandb_run, resumed=checkpoint is not None)
-        # A killed process loses what W&B did not have yet; a row that is logged again does no harm.
-        rows = self._folder.tasks.rows
-        for row, score in zip(rows, running_scores(self.replica.config, rows), strict=True):
-            self._log(row, score)
+        mode = self.replica.config["wandb"]["mode"]
+        if self._wandb and mode == "offline":
+            self._wandb.write_on_close(self.replica)
+        elif self._wandb and mode == "online":
+            self._live = WandbRun.of(self.replica)
+            self._wandb.start(self._live, resumed=checkpoint is not None)
+            # A killed process loses what W&B did not have yet; a row that is logged again does no harm.
+            rows = self._folder.tasks.rows
+            for row, score in zip(rows, running_scores(self.replica.config, rows), strict=True):
+                self._log(row, score)
 
     def add_columns(self, columns: Row) -> None:
         """Record what the row of the task in progress will have besides the rest."""
@@ -185,12 +190,12 @@ class Recorder:
             **more,
         }
         self._folder.write_summary(summary)
-        if self._wandb:
-            self._wandb.end(self._wandb_run, summary)
+        if self._wandb and self._live:
+            self._wandb.end(self._live, summary)
 
     def _log(self, row: Row, score: float | None) -> None:
-        if self._wandb:
-            self._wandb.log(self._wandb_run, {**row, "score": score})
+        if self._wandb and self._live:
+            self._wandb.log(self._live, {**row, "score": score})
 
     def _transfer(self) -> dict[str, float | None]:
         """Backward transfer, of a completed run that tested its past tasks."""

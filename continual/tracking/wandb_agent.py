@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from continual.config import Replica
-from continual.tracking.run_folder import read_summary, read_tasks
-from continual.tracking.score import running_scores
+from continual.errors import UserError
+from continual.tracking.recorded import RecordedRun
 from continual.tracking.wandb_environment import asked_by_an_agent
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
@@ -75,9 +75,12 @@ class _Follower(threading.Thread):
             self._writer.log(self._run, row)
             self._logged = task + 1
 
-    def _scores(self, run: Replica) -> list[float | None]:
+    def _scores(self, run: Replica) -> Sequence[float | None]:
         """The score so far after each task of a run; a diverged one has the worst, to its last task."""
-        summary = read_summary(run.folder)
-        if summary and summary["status"] == "diverged":
+        try:
+            recorded = RecordedRun.read(run)
+        except UserError:  # unreadable for now
+            return []
+        if recorded.status == "diverged":
             return [_WORST] * int(run.config["env"]["num_tasks"])
-        return running_scores(run.config, read_tasks(run.folder))
+        return recorded.scores

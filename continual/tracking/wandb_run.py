@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from continual.config import Replica
-from continual.identity import config_hash
+from continual.errors import UserError
+from continual.identity import resume_hash
 from continual.tracking import wandb_writer
+from continual.tracking.recorded import RecordedRun
 from continual.tracking.wandb_environment import environment, ignored
 
 _logger = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ class WandbRun:
         """The W&B run of a replica: the choices are columns of its config, all values are in `settings`."""
         wandb, choices = replica.config["wandb"], replica.choices
         folder = replica.folder.resolve()
-        run_id = hashlib.sha256(f"{folder} {config_hash(replica.config)}".encode()).hexdigest()[:16]
+        run_id = hashlib.sha256(f"{folder} {resume_hash(replica.config)}".encode()).hexdigest()[:16]
         agent, env = choices.get("agent", "agent"), choices.get("env", "env")
         tags = dict.fromkeys([*choices.values(), *wandb["tags"]])
         columns = {name: choices[group] for group, name in _COLUMNS_OF_CHOICES.items() if group in choices}
@@ -115,60 +117,73 @@ class WandbRun:
             entity=None,
         )
 
-    def has_arrived(self, rows: int, summary: Mapping[str, Any] | None) -> bool:
-        """Whether the server has had this many rows of the run and this summary, as the folder says."""
+    def has_arrived(self, recorded: RecordedRun) -> bool:
+        """Whether the server has had the run as its folder has it."""
         try:
             uploaded = json.loads((Path(self.folder or "") / "wandb" / "uploaded.json").read_bytes())
         except (OSError, ValueError):
             return False
-        status = summary and summary.get("status")
-        now = {"id": self.id, "project": self.project, "entity": self.entity, "rows": rows, "status": status}
-        return bool(uploaded == now)
+        now = {"id": self.id, "project": self.project, "entity": self.entity}
+        return bool(uploaded == now | {"rows": len(recorded.rows), "status": recorded.status})
 
 
 class WandbWriter:
     """Writes W&B runs in another process; nothing that goes wrong there is raised here.
 
-    `live` runs are seen as they train, where their mode is online. Otherwise rows are held back until
-    `close`, which is to be called however the training ends: runs that were not ended are then left as
-    interrupted. With `agent` it writes the run that a sweep's agent asked for. A failure is one warning per
-    writer and mode, and the training goes on.
+    A failure is one warning per writer and mode, and the training goes on. `close` is to be called however
+    that ends: runs that were not ended are then left as interrupted. With `agent` it writes the run that a
+    sweep's agent asked for.
     """
 
-    def __init__(self, live: bool = True, agent: bool = False) -> None:
+    def __init__(self, agent: bool = False) -> None:
         self.arrived: set[str] = set()  # folders whose runs the server has in full
-        self._live, self._agent = live, agent
-        self._held: list[str] = []
+        self._agent = agent
+        self._offline: list[Replica] = []
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
-        self._streams: dict[str, bool] = {}
-        self._has_content = False
+        self._is_lost = False
 
-    def start(self, run: WandbRun, resumed: bool) -> None:
-        """Begin a run; one that is `resumed` joins what the server has of it."""
-        if run.mode == "disabled":
-            return
-        self._streams[str(run.folder)] = self._live and run.mode == "online"
+    def start(self, run: WandbRun, resumed: bool, live: bool = True) -> None:
+        """Begin a run; one that is `resumed` joins what the server has of it.
+
+        All rows of one that is not `live` come at once: few of them are written at a time.
+        """
         resume = "allow" if resumed and run.mode == "online" else None
-        start = {**asdict(run), "resume": resume, "live": self._live, "timeout": _TIMEOUT}
+        start = {**asdict(run), "resume": resume, "live": live, "timeout": _TIMEOUT}
         self._send(run, {"start": start})
 
     def log(self, run: WandbRun, row: Mapping[str, float | int | str | None]) -> None:
         """Log one row of `tasks.csv`, without its empty cells, at step `row["task"]`."""
-        self._has_content = True
         values = {section_key(key): value for key, value in row.items() if value not in (None, "")}
         self._send(run, {"row": values, "step": row["task"]})
 
     def end(self, run: WandbRun, summary: Mapping[str, Any]) -> None:
         """The run is over, with this summary.json."""
-        self._has_content = True
         self._send(run, {"summary": dict(summary), "failed": summary["status"] == "failed"})
+
+    def write(self, run: WandbRun, folder: RecordedRun) -> None:
+        """Write a run as its folder has it."""
+        self.start(run, resumed=True, live=False)
+        for row, score in zip(folder.rows, folder.scores, strict=True):
+            self.log(run, {**row, "score": score})
+        if folder.summary:
+            self.end(run, folder.summary)
+
+    def write_on_close(self, replica: Replica) -> None:
+        """Write an offline run when this writer is closed: it can then no longer change, or has paused."""
+        self._offline.append(replica)
 
     def close(self) -> None:
         """Wait until the runs are written, or given up."""
-        if self._held and self._has_content:
-            self._write("".join(self._held))
-        self._held = []
+        while self._offline:
+            replica = self._offline.pop()
+            try:
+                recorded = RecordedRun.read(replica)
+            except UserError as error:
+                _warn(str(error))
+                continue
+            if recorded.has_content:
+                self.write(WandbRun.of(replica), recorded)
         if not self._process or not self._listener:
             return
         with contextlib.suppress(OSError):
@@ -181,23 +196,15 @@ class WandbWriter:
         self._process.wait()
 
     def _send(self, run: WandbRun, message: Mapping[str, Any]) -> None:
-        streams = self._streams.get(str(run.folder))
-        if streams is None:
+        if self._is_lost:
             return
-        line = json.dumps({"run": run.folder, **message}) + "\n"
-        if streams:
-            self._write(line)
-        else:
-            self._held.append(line)
-
-    def _write(self, text: str) -> None:
         try:
             process = self._process or self._started()
             assert process.stdin
-            process.stdin.write(text)
+            process.stdin.write(json.dumps({"run": run.folder, **message}) + "\n")
             process.stdin.flush()
         except OSError as error:
-            self._streams.clear()
+            self._is_lost = True
             _warn(f"W&B's process has ended ({error.strerror})")
 
     def _started(self) -> "subprocess.Popen[str]":

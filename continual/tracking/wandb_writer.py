@@ -31,6 +31,7 @@ SECTIONS = ("performance", "plasticity", "plasticity_by_layer")
 
 _AT_A_TIME = 4  # runs that are started at a time, or, where their rows are all there, written
 
+_WAITING = 1000  # messages
 _BYTES_AROUND = 6  # at least, around a key and a value in an offline run's file
 
 Message = dict[str, Any]
@@ -41,26 +42,28 @@ class RunWriter(threading.Thread):
 
     def __init__(self, start: Message, shared: "Shared") -> None:
         super().__init__()
-        self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        # Rows that come as they are trained are never held up; others wait until they can be written.
+        self.messages: queue.Queue[Message | None] = queue.Queue(0 if start["live"] else _WAITING)
         self._start, self._shared = start, shared
         self._waits_since = 0.0
 
     def run(self) -> None:
         """Write the run; a failure becomes a warning."""
-        live = self._start["live"]
         try:
             with self._shared.slots:
                 if self._shared.server_lost and self._start["mode"] == "online":
-                    return
+                    raise ConnectionError("the server was out of reach")
                 self._waits_since = time.monotonic()
                 run = _open(self._start)
-                if not live:
+                if not self._start["live"]:
                     self._write(run)
-            if live:
+            if self._start["live"]:
                 self._write(run)
         except Exception as error:  # whatever it is, the run can be written later
             waited = time.monotonic() - self._waits_since
             self._shared.failed(self._start, error, waited >= self._start["timeout"])
+            while self.messages.get():  # nobody is to wait for this run
+                pass
 
     def _write(self, run: "wandb.Run") -> None:
         start, rows, size, last = self._start, 0, 0, Message()

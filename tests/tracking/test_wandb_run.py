@@ -13,6 +13,8 @@ import pytest
 
 from continual.tracking import wandb_run, wandb_writer
 from continual.tracking.wandb_run import WandbRun, WandbWriter, section_key
+from continual.training import Interrupted
+from tests import tiny
 
 Row = dict[str, float | int | str | None]
 DONE = {"status": "completed", "total_average_online_accuracy": 0.42}
@@ -75,7 +77,7 @@ def write(
     """Write runs as a population does; without a summary they are left before their end."""
     writer = WandbWriter()
     for run in runs:
-        writer.start(run, resumed)
+        writer.start(run, resumed, live=run.mode == "online")
     for row in rows:
         for run in runs:
             writer.log(run, row)
@@ -249,14 +251,23 @@ def test_what_was_synced_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["disabled", "offline"])
-def test_no_process_starts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_no_process_starts_for_nothing(
+    tmp_path: Path, npz: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """A run that was left before its first row is not worth a W&B run either."""
+    config = tiny.small(npz, "engine.chunk_steps=7")
+    config["wandb"]["mode"] = mode
+
     def start(*_: object, **__: object) -> None:
         raise AssertionError("started")
 
-    monkeypatch.setattr(subprocess, "Popen", start)
-    has_rows = mode == "disabled"  # a run that was left before its first row is not worth a W&B run either
-    write(description(tmp_path, mode=mode), rows=ROWS if has_rows else (), summary=DONE if has_rows else None)
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(WandbWriter, "_started", start)
+    if mode == "disabled":
+        tiny.train([config], tmp_path)
+    else:
+        with pytest.raises(Interrupted):
+            tiny.train([config], tmp_path, should_stop=lambda: True)
+    assert not list(tmp_path.glob("*/wandb"))
 
 
 def test_a_failure_is_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
