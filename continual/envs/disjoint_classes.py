@@ -98,6 +98,11 @@ class _RowsByClass:
     def check(self, samples: int, key: str, kind: str) -> None:
         """ConfigError, naming the key, if a class has fewer images than these."""
         fewest, of_class = int(self.count_K.min()), int(self.count_K.argmin())
+        if fewest == 0:
+            raise ConfigError(
+                f"{key}: class {of_class} has no {kind} image in the dataset; each of its "
+                f"{len(self.count_K)} classes needs some."
+            )
         if samples > fewest:
             raise ConfigError(
                 f"{key}: {samples} is more than the {fewest} {kind} images of class {of_class} in the "

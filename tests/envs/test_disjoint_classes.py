@@ -226,6 +226,19 @@ def test_accuracy_is_that_on_the_tasks_own_test_images(tmp_path, data):
             assert measured[replica].item() == pytest.approx(correct.item())
 
 
+@pytest.mark.parametrize(
+    ("absent", "key"), [("train", "samples_per_class"), ("test", "test_samples_per_class")]
+)
+def test_a_class_without_an_image_is_named(data, absent, key):
+    labels = getattr(data, f"y_{absent}")
+    gap = dataclasses.replace(data, **{f"y_{absent}": torch.where(labels == 9, 3, labels)})
+    sizes = {"num_tasks": 4, "steps_per_task": 9, "batch_size": 5}
+    with pytest.raises(
+        ConfigError, match=rf"^env\.{key}: class 9 has no (training|test) image in the dataset"
+    ):
+        NewClasses(gap, **sizes, samples_per_class=6, test_samples_per_class=3, classes_per_task=3)
+
+
 def test_what_is_measured_on_some_images_sees_all_classes(tmp_path, data, monkeypatch):
     """A task's images lie class by class: the first ones would not do."""
     path = write_npz(tmp_path / "data.npz", data.x_train, data.y_train, data.x_test, data.y_test)
