@@ -20,7 +20,7 @@ from continual.datasets.shared import SharedDataset, share
 from continual.envs.environment import Environment
 from continual.errors import ConfigError, UserError
 from continual.learner import Learner
-from continual.machine import compiler_problem, device
+from continual.machine import compiler_problem, device, ensure_compile_cache
 from continual.networks.network import check_forward
 from continual.optimizers import Optimizer
 from continual.population import Population
@@ -60,6 +60,7 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
 def _prepare(
     parts: str, targets: tuple[Callable[..., Any], ...], files: _Files, precision: Precision
 ) -> tuple[Learner, Environment]:
+    ensure_compile_cache()
     config = json.loads(parts)
     agent: Agent = schema.make(config["agent"], "agent")
     optimizer: Optimizer = schema.make(config["optimizer"], "optimizer")

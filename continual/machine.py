@@ -1,14 +1,19 @@
 """The machine that trains: its device, its cores, its GPUs and its compiler; torch only when asked."""
 
+import getpass
+import logging
 import os
 import re
 import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 from continual.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 # Code that earlier versions of PyTorch make for a CPU may overwrite what it is still to read
 # (github.com/pytorch/pytorch/issues/177631): with 2.11, continual backprop with Adam learnt something else.
@@ -67,6 +72,39 @@ def visible_gpus(device_name: str) -> list[str]:
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def ensure_compile_cache() -> None:
+    """Let PyTorch keep compiled code in a folder that can be written; says so where that is another one.
+
+    PyTorch makes the folder as soon as a part of it is imported that even uncompiled steps need.
+    """
+    folder = compile_cache()
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        reason = error.strerror
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="continual-compiled-")
+    log.warning(
+        "compiled code cannot be kept in %s (%s), and is lost when this process ends; "
+        "TORCHINDUCTOR_CACHE_DIR names another folder.",
+        folder,
+        reason,
+    )
+
+
+def compile_cache() -> str:
+    """The folder in which PyTorch keeps compiled code."""
+    named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if named:
+        return named
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user whom the machine has no name for, as in a container
+        user = f"uid_{os.getuid()}"
+    return os.path.join(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))
 
 
 def compiler_problem(device: "torch.device") -> str | None:

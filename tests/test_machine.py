@@ -1,10 +1,19 @@
 """The machine: its devices, GPUs that are only pretended, and its compiler."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from continual.errors import ConfigError
-from continual.machine import check_device_name, compiler_problem, device
+from continual.machine import (
+    check_device_name,
+    compile_cache,
+    compiler_problem,
+    device,
+    ensure_compile_cache,
+)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("auto", "cpu"), ("cpu", "cpu")])
@@ -52,3 +61,30 @@ def test_a_missing_compiler_is_known_beforehand(monkeypatch: pytest.MonkeyPatch)
 def test_a_compiler_that_is_wrong_on_a_cpu_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
     assert compiler_problem(torch.device("cpu")) == "PyTorch 2.11.0+cu130 compiles steps wrongly for a CPU"
+
+
+def test_the_folder_of_compiled_code_is_the_one_that_pytorch_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    assert compile_cache() == default_cache_dir()
+
+
+def test_a_folder_of_compiled_code_that_will_do_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "made"))
+    ensure_compile_cache()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "made")
+
+
+def test_one_that_cannot_be_made_is_replaced_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/dev/null/x")
+    ensure_compile_cache()
+    instead = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert instead.is_dir()
+    instead.rmdir()
+    (record,) = caplog.records
+    assert "cannot be kept in /dev/null/x (Not a directory)" in record.getMessage()

@@ -101,9 +101,11 @@ def as_set_up(network: nn.Module) -> tuple[dict[str, Distribution], tuple[str, .
         first = values.flatten()[:1]
         if len(first) and (values == first).all() and (values.numel() > 1 or distribution.kind == "constant"):
             found[name] = Distribution(distribution.shape, "constant", float(first))
-        elif isinstance(distribution.scale, tuple) or distribution.kind == "constant":
-            others.append(name)
-        elif not _is_uniform(values, distribution.scale):
+        elif (
+            isinstance(distribution.scale, tuple)
+            or distribution.kind == "constant"
+            or not _is_uniform(values, distribution.scale)
+        ):
             others.append(name)
     return found, tuple(others)
 
