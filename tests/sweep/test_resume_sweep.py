@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sweep import slow
 from tests.sweep.subprocesses import Script, sweep_arguments, tables, until
 
 SEEDS = 4
@@ -43,7 +44,7 @@ def test_killed_at_random_moments(npz: Path, tmp_path: Path, left_alone: dict[st
         again = kill % 2 and (sweep / "7" / ".hydra" / "config.yaml").exists()
         script = Script(
             "sweep" if again else "train",
-            *(("resume", str(sweep)) if again else arguments),
+            *(("resume", str(sweep), "--trust", slow.__name__) if again else arguments),
             folder=tmp_path,
             step_seconds=0.05,
         )

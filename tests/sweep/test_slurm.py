@@ -162,7 +162,7 @@ def test_detached(npz: Path, tmp_path: Path, local: dict[str, bytes]) -> None:
 
     status = Script("sweep", "status", str(sweep), folder=tmp_path).succeed()
     assert re.search(r"24 +(pending|running|not started)", status) or "running" in status
-    Script("sweep", "wait", str(sweep), folder=tmp_path).succeed()
+    Script("sweep", "wait", str(sweep), "--trust", slow.__name__, folder=tmp_path).succeed()
     assert tables(sweep, 2 * SEEDS) == local
     assert re.search(r"24 +completed", Script("sweep", "status", str(sweep), folder=tmp_path).succeed())
 
@@ -200,7 +200,7 @@ def test_whatever_happens_to_its_jobs(npz: Path, tmp_path: Path, local: dict[str
     assert not list(sweep.glob("*/summary.json"))
     progress = {path.parent.name: path.stat().st_mtime_ns for path in sweep.glob("*/checkpoint.pt")}
     assert len(progress) == 2 * SEEDS
-    Script("sweep", "resume", str(sweep), folder=tmp_path).succeed()
+    Script("sweep", "resume", str(sweep), "--trust", slow.__name__, folder=tmp_path).succeed()
     assert tables(sweep, 2 * SEEDS) == local
     assert "resuming from task" in "".join(path.read_text() for path in sweep.glob("slurm/*.out"))
 

@@ -1,0 +1,122 @@
+"""What is composed here is what Hydra composes; a release of Hydra that changes that fails these tests."""
+
+import string
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from continual.cli import grammar
+from continual.cli.composing import Composer, compose, config_folder
+from continual.errors import ConfigError
+
+
+def theirs(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config and Hydra's own node as Hydra composes them for these overrides."""
+    composer = Composer()
+    with composer.started():
+        composed = hydra.compose("train", overrides, return_hydra_config=True)
+        node: Any = OmegaConf.to_container(composed.hydra, resolve=False)
+        own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        config: Any = OmegaConf.to_container(own)
+    return config, node
+
+
+JOBS = [
+    ["agent=l2", "agent.l2_weight=0.5", "seed=3"],
+    ["agent=l2", "agent.l2_weight=null", "seed=4", "wandb.tags=[a,'b c']"],
+    ["agent=l2_init", "env=permuted_mnist", "optimizer.betas=[0.5,0.6]", "+wandb.job=1", "~wandb.tags"],
+    ["agent=l2", "metrics={forgetting:true}", "wandb.name='x=1, y'"],
+    ["agent=l2", "agent.l2_weight=0.5", "seed=5", "env/dataset=npz", "env.dataset.path=x"],
+]
+
+
+def test_jobs_are_what_hydra_composes() -> None:
+    """Also those that share their options with an earlier one, and have values set on a copy of it."""
+    composer = Composer()
+    composer.swept(["agent=l2,l2_init", "seed=3,4,5", "hydra.sweep.dir=sweep"])
+    for number, job in enumerate(JOBS):
+        found = composer.job(job, number)
+        config, node = theirs([*job, "hydra.sweep.dir=sweep"])
+        resolved = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        assert found.config == resolved
+        assert found.overrides == node["overrides"]["task"] == job
+        assert found.hydra["job"]["override_dirname"] == node["job"]["override_dirname"]
+        assert found.hydra["runtime"]["choices"] == node["runtime"]["choices"]
+        assert (found.hydra["job"]["num"], found.hydra["job"]["id"]) == (number, str(number))
+        assert found.folder == Path("sweep") / str(number)
+
+
+def test_all_jobs_of_a_sweep_have_the_same_time() -> None:
+    composer = Composer()
+    composer.swept(["seed=0,1"])
+    name = "wandb.name=${now:%f}"
+    jobs = [composer.job([f"agent={agent}", name], 0) for agent in ("l2", "l2", "base")]
+    assert len({job.config["wandb"]["name"] for job in jobs}) == 1
+
+
+def test_nothing_is_hidden_by_a_slower_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should a release make setting values fail, that is an error, and no second composition for each job."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OmegaConfBaseException("changed")
+
+    composer = Composer()
+    composer.swept(["seed=0,1"])
+    composer.job(["seed=0"], 0)
+    monkeypatch.setattr(OmegaConf, "update", fail)
+    with pytest.raises(ConfigError, match="changed"):
+        composer.job(["seed=1"], 1)
+
+
+ODD = ["a b", "it's", 'say "x"', "a\\b", "back\\'slash", "ü,[{]}=", string.punctuation.replace("$", "")]
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_quoted_text_is_read_as_it_is(text: str) -> None:
+    (setting,) = grammar.read_settings([f"x={grammar.quoted(text)}"])
+    assert (setting.value, setting.several) == (text, False)
+
+
+def test_a_folder_of_own_options_stands_beside_those_that_are_asked_for(tmp_path: Path) -> None:
+    for name in ("one", "it's two, [x]"):
+        (tmp_path / name / "agent").mkdir(parents=True)
+        (tmp_path / name / "agent" / f"{name[:3]}.yaml").write_text("_target_: continual.agents.l2.L2\n")
+    searchpath = f"hydra.searchpath=[file://{tmp_path / 'one'}]"
+    for agent in ("one", "it's"[:3]):
+        composed = compose([f"agent={grammar.quoted(agent)}", searchpath], tmp_path / "it's two, [x]")
+        assert composed.choices["agent"] == agent
+
+
+def test_settings_are_plain_values() -> None:
+    texts = ["grid={lr:[1e-3,0.1],agent.kappa:[2]}", "seeds=[3,4]", "a=1,x,'b c'", "dry_run=true"]
+    read = grammar.read_settings(texts)
+    assert [(one.key, one.value, one.several) for one in read] == [
+        ("grid", {"lr": [1e-3, 0.1], "agent.kappa": [2]}, False),
+        ("seeds", [3, 4], False),
+        ("a", [1, "x", "b c"], True),
+        ("dry_run", True, False),
+    ]
+    with pytest.raises(ConfigError, match="cannot be read"):
+        grammar.read_settings(["a=["])
+
+
+def test_what_is_composed_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTINUAL_DATA_DIR", "there")
+    composed = compose(["agent=l2_init", "sweep=paper", "env=permuted_mnist"])
+    assert composed.config["data_dir"] == "there"
+    assert composed.params["seed"] == "0,1,2"
+    assert composed.launcher["_target_"] == "continual.sweep.packed.PackedLauncher"
+    assert composed.choices["env/dataset"] == "mnist"
+
+
+def test_hydra_is_imported_in_this_room_alone() -> None:
+    package = config_folder().parent / "continual"
+    for path in package.rglob("*.py"):
+        # The second is about to call the API.
+        if path.relative_to(package).parts[0] not in ("cli", "reproduce"):
+            lines = [line.strip() for line in path.read_text().splitlines()]
+            assert not [line for line in lines if line.startswith(("import hydra", "from hydra"))], path
