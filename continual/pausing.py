@@ -57,7 +57,8 @@ class Pause:
 
     def _checkpoint(self, task: int, step: int) -> None:
         for r, recorder in enumerate(self._recorders):
-            recorder.save_checkpoint((task, step), self._population.replica_state(r))
+            state, native = self._population.replica_state(r), self._population.is_native
+            recorder.save_checkpoint((task, step), state, native)
 
     def _snapshot(self, task: int, step: int) -> Snapshot:
         environment = self._population.environment

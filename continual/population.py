@@ -5,16 +5,18 @@ in place. Nothing here knows what an agent does, and no agent knows that it is o
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from continual import random
+from continual import cpu, random
 from continual.datasets.dataset import Dataset
 from continual.envs.environment import Environment, Task, images
+from continual.errors import ConfigError
 from continual.learner import Learner
 from continual.networks.network import convolves
 from continual.stepping import Capture, Stepper
@@ -35,8 +37,8 @@ class Population:
     """Replicas that share a structure and differ in seed and numbers, on one device.
 
     `seeds` [R] and `numbers` ({"agent": {name: values [R]}, "optimizer": ...}) say who they are.
-    `task` and `step_in_task` tell where all of them stand. `compiled` and `capture` say how steps are
-    repeated (`continual.stepping`).
+    `task` and `step_in_task` tell where all of them stand. `compiled`, `capture` and `native` say how steps
+    are repeated (`continual.stepping`).
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Population:
         compiled: bool,
         chunk_steps: int,
         capture: Capture | None = None,
+        native: bool = True,
     ) -> None:
         self.device = device
         self.learner = dataclasses.replace(learner, network=learner.network.to(device))
@@ -87,7 +90,35 @@ class Population:
         self._cursor = torch.zeros(self.size, dtype=torch.int64, device=device)
         self._step = torch.zeros(self.size, dtype=torch.int64, device=device)
         self._compiled, self._capture = compiled, capture
+        self._native = native and compiled and device.type == "cpu" and not self._one_by_one
+        self._keeps_native = False
         self._stepper: Stepper | None = None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether steps are replayed from native code (`continual.cpu`); known once a task has started."""
+        return self._keeps_native if self._stepper is None else self._stepper.is_native
+
+    def keep_native(self, ways: Set[bool]) -> None:
+        """Do steps as they were done before, where a run resumes: replayed from native code or not.
+
+        `ways` are those of the replicas. ConfigError if they are not one, or if steps cannot be replayed
+        here; whether they can be recorded is known when a task starts, which raises the same.
+        """
+        if self.device.type != "cpu":
+            return
+        if len(ways) > 1:
+            raise ConfigError("the runs' steps were done in two ways, natively and not: resume them apart.")
+        self._keeps_native = ways == {True}
+        self._native = self._native and self._keeps_native
+        self._check_native(self._native)
+
+    def _check_native(self, native: bool) -> None:
+        if self._keeps_native and not native:
+            raise ConfigError(
+                "the run's steps were replayed from native code, which is not possible here; resume it where "
+                "there is a C++ compiler, with engine.threads=1 and engine.compile not false, or start anew."
+            )
 
     def start_task(self, task: int) -> None:
         """Lay out a task's data for every replica and start its online sums at zero."""
@@ -239,8 +270,10 @@ class Population:
         """How many replicas to work on at a time, when each looks at so many images."""
         return self._together(images * self.environment.dataset.x_train[0].numel())
 
-    def _images(self, pixels: Tensor, rows: Tensor, permutation: Tensor | None) -> Tensor:
-        return images(pixels, self._scale, self._shift, rows, permutation)
+    def _images(
+        self, pixels: Tensor, rows: Tensor, permutation: Tensor | None, gather: Callable[..., Tensor] = images
+    ) -> Tensor:
+        return gather(pixels, self._scale, self._shift, rows, permutation)
 
     def _draw_task(self, number: int) -> Task:
         # The largest temporary of a draw is an order of the training images, in 64 bits.
@@ -259,14 +292,17 @@ class Population:
             self._cursor,
             self._step,
         )
-        return Stepper(
+        stepper = Stepper(
             self._advance,
             inputs,
             (self.environment.dataset.x_train,),
             compiled=self._compiled,
             capture=self._capture,
             one_by_one=self._one_by_one,
+            native=functools.partial(self._advance, gather=cpu.images) if self._native else None,
         )
+        self._check_native(stepper.is_native)
+        return stepper
 
     def _advance(
         self,
@@ -278,14 +314,15 @@ class Population:
         cursor: Tensor,
         step: Tensor,
         pixels: Tensor,
+        gather: Callable[..., Tensor] = images,
     ) -> None:
-        """One step of all replicas, written into the same tensors."""
+        """One step of all replicas, written into the same tensors; `gather` does what `images` does."""
 
         def one(
             state: Tree, numbers: Tree, key: Tensor, task: Task, places: Tensor, cursor: Tensor, step: Tensor
         ) -> _Leaves:
             batch = places.index_select(0, cursor.reshape(1))[0]
-            x = self._images(pixels, task["rows"][batch], task.get("permutation"))
+            x = self._images(pixels, task["rows"][batch], task.get("permutation"), gather)
             after = self.learner.step(state, numbers, x, task["labels"][batch], key, step)
             before = dict(leaves(state))
             return {path: leaf for path, leaf in leaves(after) if leaf is not before[path]}

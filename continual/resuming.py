@@ -24,10 +24,12 @@ def resume(population: Population, recorders: Sequence[Recorder]) -> tuple[int, 
             recorder.start(None)
         return 0, 0
     position = max(common)
-    for r, (recorder, of) in enumerate(zip(recorders, checkpoints, strict=True)):
-        chosen = next(c for c in of if c.position == position)
-        population.restore(r, chosen.state)
-        recorder.start(chosen)
+    chosen = [next(c for c in of if c.position == position) for of in checkpoints]
+    # What was rounded in one way before is rounded in the same way after.
+    population.keep_native({checkpoint.native for checkpoint in chosen})
+    for r, (recorder, checkpoint) in enumerate(zip(recorders, chosen, strict=True)):
+        population.restore(r, checkpoint.state)
+        recorder.start(checkpoint)
     log.info("resuming from task %d, step %d", *position)
     return position
 

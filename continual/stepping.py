@@ -1,4 +1,4 @@
-"""One step again and again on the same tensors: called, compiled, or replayed from CUDA graphs."""
+"""One step again and again: called, compiled, replayed from native code or from CUDA graphs."""
 
 import functools
 import logging
@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from continual import cpu
+from continual.tree import transform
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +29,9 @@ class Stepper:
     `inputs` have a leading replica axis, `shared` have none. With `one_by_one` the step is given one replica
     at a time, all its tensors as slices of length 1, and does all of a replica's steps before the next one's.
 
-    `compiled` passes it through torch.compile; what cannot be compiled is reported and runs as it is. With
+    `compiled` passes it through torch.compile; what cannot be compiled is reported and runs as it is. Where
+    `native` is given, too, on a CPU, it is tried first: the same step, as it is to be recorded and replayed
+    from native code (`continual.cpu`), one replica after another. What cannot be replayed is reported. With
     `capture` (on a GPU: `CudaGraphs`) the first few steps run as they are, then one step and a handful are
     captured, once, and all later steps are replays of these two graphs.
     """
@@ -40,6 +45,7 @@ class Stepper:
         compiled: bool,
         capture: Capture | None = None,
         one_by_one: bool = False,
+        native: Callable[..., None] | None = None,
     ) -> None:
         self._inputs = (*inputs, *shared)
         self._addresses = _addresses(self._inputs)
@@ -52,11 +58,20 @@ class Stepper:
         self._compiled: _Compiled | None = None
         self._steps_before_capture = _STEPS_BEFORE_CAPTURE
         self._graphs: tuple[Callable[[], None], Callable[[], None]] | None = None
+        self._replay = _replay(native, inputs, shared) if native is not None and compiled else None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether steps are replayed from native code, whose rounding is its own."""
+        return self._replay is not None
 
     def run(self, steps: int) -> None:
         """Start so many steps. RuntimeError if a tensor of the inputs is not where it was at the first."""
         if _addresses(self._inputs) != self._addresses:
             raise RuntimeError("a tensor that the step reads or writes was replaced by another")
+        if self._replay is not None:
+            self._replay.run(steps)
+            return
         if self._capture is None:
             for inputs in self._calls:
                 for _ in range(steps):
@@ -77,6 +92,8 @@ class Stepper:
     def release(self) -> None:
         """Let go of the inputs and of what was made for them."""
         self._inputs, self._calls, self._graphs = (), [], None
+        if self._replay is not None:
+            self._replay.release()
         if self._compiled is not None:
             self._compiled.release()
 
@@ -209,6 +226,25 @@ class _Compiled:
         return first
 
 
+def _replay(step: Callable[..., None], inputs: tuple[Any, ...], shared: tuple[Any, ...]) -> cpu.Replay | None:
+    """The step replayed from native code, or None where that cannot be, which is reported once."""
+
+    def flat(*tensors: Tensor) -> None:
+        left = iter(tensors)
+        step(*(transform(lambda _: next(left), node) for node in (*inputs, *shared)))
+
+    try:
+        return cpu.Replay(flat, list(_tensors(inputs)), list(_tensors(shared)))
+    except cpu.Unavailable as why:
+        _report_unavailable(str(why))
+        return None
+
+
+@functools.cache
+def _report_unavailable(why: str) -> None:
+    log.warning("steps are not replayed from native code, since %s: about half as fast.", why)
+
+
 def _addresses(inputs: tuple[Any, ...]) -> list[int]:
     return [tensor.data_ptr() for tensor in _tensors(inputs)]
 
@@ -223,9 +259,7 @@ def _tensors(node: Any) -> Iterator[Tensor]:
 
 def _slice(node: Any, replica: int) -> Any:
     """A replica's part of a tree, with a leading axis of length 1."""
-    if isinstance(node, Tensor):
-        return node[replica : replica + 1]
-    return {name: _slice(child, replica) for name, child in node.items()}
+    return transform(lambda tensor: tensor[replica : replica + 1], node)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from continual import stepping
+from continual import cpu, stepping
 from continual.stepping import Stepper
 from tests import tiny
 
@@ -82,7 +82,7 @@ def test_a_failing_compiler_is_named_and_done_without(compose, monkeypatch, capl
 
     configs = [compose("agent=l2_init")]
     monkeypatch.setattr(stepping._Compiled, "__call__", broken)
-    trained, plain = tiny.population(configs, compiled=True), tiny.population(configs)
+    trained, plain = tiny.population(configs, compiled=True, native=False), tiny.population(configs)
     with caplog.at_level(logging.WARNING):
         for population in (trained, plain):
             population.start_task(0)
@@ -100,7 +100,7 @@ def test_compiling_that_cannot_be_prepared_is_said_and_done_without(compose, mon
         raise NotADirectoryError(20, "Not a directory", "/dev/null/x")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    trained, plain = tiny.population([compose()], compiled=True), tiny.population([compose()])
+    trained, plain = tiny.population([compose()], compiled=True, native=False), tiny.population([compose()])
     with caplog.at_level(logging.WARNING):
         for population in (trained, plain):
             population.start_task(0)
@@ -126,3 +126,27 @@ def test_a_released_population_holds_no_memory(compose, compiled):
         assert weight() is None
     finally:
         gc.enable()
+
+
+def test_what_cannot_be_replayed_from_native_code_is_said_once_and_compiled(compose, monkeypatch, caplog):
+    def refuse(*arguments):
+        raise cpu.Unavailable("its native code cannot be built (no compiler)")
+
+    monkeypatch.setattr(cpu, "Replay", refuse)
+    configs = [compose("agent=base", "network.hidden_sizes=[9]")]
+    compiled, again = (tiny.population(configs, compiled=True) for _ in range(2))
+    with caplog.at_level(logging.WARNING):
+        for population in (compiled, again):
+            population.start_task(0)
+    compiled.advance(20)
+    assert not compiled.is_native
+    assert [record.message for record in caplog.records if record.name == stepping.__name__] == [
+        "steps are not replayed from native code, since its native code cannot be built (no compiler): "
+        "about half as fast."
+    ]
+    monkeypatch.undo()
+    native = tiny.population(configs, compiled=True)
+    native.start_task(0)
+    native.advance(20)
+    assert native.is_native
+    tiny.assert_close(native.replica_state(0), compiled.replica_state(0), relative=1e-5)

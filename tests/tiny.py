@@ -195,6 +195,7 @@ def population(
     learner: Learner | None = None,
     compiled: bool = False,
     capture: Capture | None = None,
+    native: bool = True,
 ) -> Population:
     """The population that `train` would make of these configs."""
     config = configs[0]
@@ -208,6 +209,7 @@ def population(
         compiled=compiled,
         chunk_steps=config["engine"]["chunk_steps"],
         capture=capture,
+        native=native,
     )
 
 

@@ -16,7 +16,7 @@ def pack(replicas: Sequence[Replica], size_of: Callable[[Replica], int], workers
     """
     groups: dict[tuple[object, ...], list[Replica]] = {}
     for replica in replicas:
-        key = (structure(replica.config), run_status.position(replica))
+        key = (structure(replica.config), run_status.resume_point(replica))
         groups.setdefault(key, []).append(replica)
     populations = []
     for group in groups.values():
@@ -31,7 +31,7 @@ def by_position(population: Sequence[Replica]) -> list[list[Replica]]:
     """A population cut into those that go on from the same point."""
     groups: dict[object, list[Replica]] = {}
     for replica in population:
-        groups.setdefault(run_status.position(replica), []).append(replica)
+        groups.setdefault(run_status.resume_point(replica), []).append(replica)
     return list(groups.values())
 
 

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A replica at a point, (task, steps done in it): its state and what it had recorded."""
+    """A replica at a point, (task, steps done in it): its state and what it had recorded.
+
+    `native` says whether its steps were replayed from native code.
+    """
 
     file: Path
     position: tuple[int, int]
     state: "Mapping[str, Tensor]"
     recorded: Mapping[str, Any]
+    native: bool
 
 
 class Recorder:
@@ -74,6 +78,7 @@ class Recorder:
                 (saved.content["task"], saved.content["step_in_task"]),
                 saved.content["state"],
                 saved.content["recorded"],
+                saved.content.get("native", False),
             )
             for saved in self._folder.load_checkpoints()
             if saved.content["config_hash"] == self._resume_hash
@@ -138,14 +143,20 @@ class Recorder:
         """The loss was not finite at this step (counted from 1 over all tasks)."""
         self.status, self._diverged_at = "diverged", step
 
-    def save_checkpoint(self, position: tuple[int, int], state: "Mapping[str, Tensor]") -> None:
-        """Make this the point from which the run resumes: a task, and the steps done in it."""
+    def save_checkpoint(
+        self, position: tuple[int, int], state: "Mapping[str, Tensor]", native: bool = False
+    ) -> None:
+        """Make this the point from which the run resumes: a task, and the steps done in it.
+
+        `native` says whether steps are replayed from native code.
+        """
         self._folder.save_checkpoint(
             {
                 "config_hash": self._resume_hash,
                 "data_fingerprint": self._data_fingerprint,
                 "task": position[0],
                 "step_in_task": position[1],
+                "native": native,
                 "state": dict(state),
                 "recorded": {
                     "tasks": self._folder.tasks.rows,

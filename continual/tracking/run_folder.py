@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _CHECKPOINTS = ("checkpoint.pt", "checkpoint.previous.pt")
 _POSITION = "position"
+# What can be read of a checkpoint without its tensors.
+_NEWEST = ("task", "step_in_task", "native", "data_fingerprint")
 _DIGEST_SIZE = 64
 _STATUSES = ("completed", "diverged", "failed")
 
@@ -94,7 +96,7 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(dict(checkpoint), buffer)
         # The file is a zip archive. One entry more can be read alone; its comment, at the end, is a checksum.
-        position = {name: checkpoint.get(name) for name in ("task", "step_in_task", "data_fingerprint")}
+        position = {name: checkpoint.get(name) for name in _NEWEST}
         with zipfile.ZipFile(buffer, "a") as archive:
             top = archive.namelist()[0].partition("/")[0]
             archive.writestr(f"{top}/{_POSITION}", json.dumps(position))
@@ -143,6 +145,14 @@ def checkpoint_position(folder: Path) -> tuple[int, int] | None:
     """The task and the step in it of the newest checkpoint that seems whole; reads no tensors."""
     newest = _newest_position(folder)
     return None if newest is None else (newest["task"], newest["step_in_task"])
+
+
+def resume_point(folder: Path) -> tuple[int, int, bool] | None:
+    """As `checkpoint_position`, and whether steps were replayed from native code."""
+    newest = _newest_position(folder)
+    if newest is None:
+        return None
+    return newest["task"], newest["step_in_task"], bool(newest.get("native"))
 
 
 def data_fingerprint(folder: Path) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from continual.config import Replica
 from continual.errors import ConfigError
+from continual.tracking import run_folder
 from continual.tracking.run_folder import (
     checkpoint_position,
     data_fingerprint,
@@ -33,6 +34,11 @@ def outcome_of(replica: Replica) -> Outcome | None:
 def position(replica: Replica) -> tuple[int, int] | None:
     """The task and the step in it from which the run would resume, or None if it has no checkpoint."""
     return checkpoint_position(replica.folder)
+
+
+def resume_point(replica: Replica) -> tuple[int, int, bool] | None:
+    """What runs must have in common to resume together: their position, and how steps were done."""
+    return run_folder.resume_point(replica.folder)
 
 
 def has_ended(replica: Replica) -> bool:

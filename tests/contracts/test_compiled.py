@@ -1,7 +1,9 @@
 """Compiled steps: pack invariance bit for bit, and the same results as uncompiled but for rounding."""
 
 import pytest
+import torch
 
+from continual.errors import ConfigError
 from tests import tiny
 from tests.contracts.every import AGENTS, OPTIMIZERS, of_agent, of_optimizer
 
@@ -29,9 +31,39 @@ def test_a_compiled_replica(tmp_path, compose, caplog, overrides):
     among = tiny.train(configs, tmp_path / "packed")[AMONG]
     (alone,) = tiny.train([configs[AMONG]], tmp_path / "alone")
     assert "uncompiled" not in caplog.text
+    # A convolution is not replayed yet; everything else is, or this fails.
+    is_native = torch.load(alone.folder / "checkpoint.pt", weights_only=True)["native"]
+    assert is_native == ("network=convnet" not in overrides), caplog.text
     tiny.assert_equal(alone.state, among.state)
     assert alone.tasks == among.tasks
 
     (eager,) = tiny.train([with_engine(configs[AMONG], False)], tmp_path / "eager")
     assert [row["online_accuracy"] for row in eager.rows] == [row["online_accuracy"] for row in alone.rows]
     tiny.assert_close(alone.state, eager.state, relative=1e-5)
+
+
+@tiny.compiles
+def test_a_native_run_resumes_natively_or_not_at_all(tmp_path, compose):
+    """In another population, in other chunks; without the native code it is refused and loses nothing."""
+    config = with_engine(compose("agent=l2_init", "engine.chunk_steps=7", "network.hidden_sizes=[9]"), True)
+    configs = [tiny.vary(config, r) for r in range(2)]
+    whole = tiny.train([with_chunks(c, 500) for c in configs], tmp_path / "whole")
+    tiny.train_until(2, configs[1:], tmp_path / "stopped")
+    with pytest.raises(ConfigError, match="replayed from native code, which is not possible here"):
+        tiny.train([with_engine(configs[1], False)], tmp_path / "stopped")
+    (resumed,) = tiny.train(configs[1:], tmp_path / "stopped")
+    tiny.assert_equal(resumed.state, whole[1].state)
+    assert resumed.tasks == whole[1].tasks
+
+
+@tiny.compiles
+def test_a_run_that_was_not_native_does_not_become_so(tmp_path, compose):
+    """However it is resumed: compiled by the library, which rounds as before but for the last bit."""
+    config = compose("agent=base", "engine.chunk_steps=7", "network.hidden_sizes=[9]")
+    tiny.train_until(2, [config], tmp_path)
+    (resumed,) = tiny.train([with_engine(config, True)], tmp_path)
+    assert torch.load(resumed.folder / "checkpoint.pt", weights_only=True)["native"] is False
+
+
+def with_chunks(config, steps):
+    return {**config, "engine": {**config["engine"], "chunk_steps": steps}}

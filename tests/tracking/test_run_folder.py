@@ -18,6 +18,7 @@ from continual.tracking.run_folder import (
     checkpoint_position,
     data_fingerprint,
     read_summary,
+    resume_point,
 )
 from continual.tracking.storage import StorageError
 
@@ -171,3 +172,12 @@ def test_looking_at_runs_does_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_how_steps_were_done_is_part_of_the_point_to_resume_from(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert resume_point(tmp_path) is None
+    folder.save_checkpoint(checkpoint(1))
+    assert resume_point(tmp_path) == (1, 3, False), "as in a checkpoint of the time before there was a choice"
+    folder.save_checkpoint({**checkpoint(2), "native": True})
+    assert resume_point(tmp_path) == (2, 3, True)

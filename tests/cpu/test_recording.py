@@ -1,0 +1,50 @@
+"""What a recording finds, and what it refuses. These fail where PyTorch no longer is as it is taken to be."""
+
+import pytest
+import torch
+
+from continual import cpu
+from continual.cpu.recording import Images, Kernel, Product, record
+
+
+def test_kernels_products_and_images_are_found_in_order():
+    pixels = torch.randint(0, 256, (9, 1, 2, 3), dtype=torch.uint8)
+    weight, out, rows = torch.randn(1, 5, 6), torch.zeros(1, 4, 5), torch.tensor([[1, 3, 0, 8]])
+    one = torch.ones(1, 1, 1)
+
+    def step(weight, out, rows, pixels):
+        x = cpu.images(pixels, one, one, rows[0], None).flatten(1)[None]
+        out.copy_(torch.bmm(x, weight.transpose(1, 2)).relu())
+        weight.mul_(0.5)
+
+    before = weight.clone()
+    calls = record(step, [weight, out, rows, pixels])
+    kinds = [type(call) for call in calls]
+    assert kinds.index(Images) < kinds.index(Product) < kinds.index(Kernel)
+    assert torch.equal(weight, before / 2), "the step was done once"
+    x = pixels[rows[0]].flatten(1).float() + 1
+    torch.testing.assert_close(out[0], (x @ before[0].t()).relu())
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        (lambda x: x.copy_(torch.linalg.svdvals(x) + x), "linalg_svd"),
+        (lambda x: x.copy_(torch.bmm(x.double(), x.double())), "matrices of torch.float64"),
+        (lambda x: x.copy_(x[x > 0].sum().expand_as(x)), "aten.index.Tensor"),
+    ],
+    ids=["unknown operation", "float64", "shapes that depend on data"],
+)
+def test_what_cannot_be_replayed_is_refused(step, says):
+    with pytest.raises(cpu.Unavailable, match=says):
+        record(step, [torch.randn(1, 4, 4)])
+
+
+def test_several_threads_are_refused():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(cpu.Unavailable, match="several threads"):
+            cpu.Replay(lambda x: x.add_(1), [torch.zeros(1, 2)], [])
+    finally:
+        torch.set_num_threads(before)
