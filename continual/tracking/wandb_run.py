@@ -38,6 +38,9 @@ _COLUMNS_OF_CHOICES = {
 }
 _LONGEST_TAG = 64  # characters; W&B refuses longer ones
 _TIMEOUT = 30.0  # seconds until a server counts as out of reach; a run's end may take twice that
+_SHORT_TIMEOUT = 3.0  # where it was out of reach for the runs before
+
+_troubles: set[str] = set()  # what this process has warned of: once is enough, however many runs it trains
 
 
 def section_key(column: str) -> str:
@@ -130,7 +133,7 @@ class WandbRun:
 class WandbWriter:
     """Writes W&B runs in another process; nothing that goes wrong there is raised here.
 
-    A failure is one warning per writer and mode, and the training goes on. `close` is to be called however
+    A failure is one warning per process and mode, and the training goes on. `close` is to be called however
     that ends: runs that were not ended are then left as interrupted. With `agent` it writes the run that a
     sweep's agent asked for.
     """
@@ -149,7 +152,8 @@ class WandbWriter:
         All rows of one that is not `live` come at once: few of them are written at a time.
         """
         resume = "allow" if resumed and run.mode == "online" else None
-        start = {**asdict(run), "resume": resume, "live": live, "timeout": _TIMEOUT}
+        timeout = _SHORT_TIMEOUT if "online" in _troubles else _TIMEOUT
+        start = {**asdict(run), "resume": resume, "live": live, "timeout": timeout}
         self._send(run, {"start": start})
 
     def log(self, run: WandbRun, row: Mapping[str, float | int | str | None]) -> None:
@@ -180,7 +184,7 @@ class WandbWriter:
             try:
                 recorded = RecordedRun.read(replica)
             except UserError as error:
-                _warn(str(error))
+                _warn("offline", str(error))
                 continue
             if recorded.has_content:
                 self.write(WandbRun.of(replica), recorded)
@@ -191,7 +195,7 @@ class WandbWriter:
             self._process.stdin.close()
         self._listener.join(5 * _TIMEOUT)
         if self._listener.is_alive():
-            _warn("W&B takes too long")
+            _warn("online", "W&B takes too long")
             self._process.kill()
         self._process.wait()
 
@@ -205,10 +209,11 @@ class WandbWriter:
             process.stdin.flush()
         except OSError as error:
             self._is_lost = True
-            _warn(f"W&B's process has ended ({error.strerror})")
+            _warn("process", f"W&B's process has ended ({error.strerror})")
 
     def _started(self) -> "subprocess.Popen[str]":
-        if names := ignored(os.environ):
+        if "environment" not in _troubles and (names := ignored(os.environ)):
+            _troubles.add("environment")
             _logger.info("Not read for W&B: %s; use wandb.* of the config instead.", ", ".join(names))
         self._process = subprocess.Popen(
             [sys.executable, "-P", wandb_writer.__file__],
@@ -229,10 +234,14 @@ class WandbWriter:
         with self._process.stdout as lines:
             for message in map(json.loads, lines):
                 if "warning" in message:
-                    _warn(message["warning"])
+                    _warn(message["kind"], message["warning"])
                 else:
                     self.arrived.add(message["arrived"])
+                    _troubles.discard("online")
 
 
-def _warn(what: str) -> None:
+def _warn(kind: str, what: str) -> None:
+    if kind in _troubles:
+        return
+    _troubles.add(kind)
     _logger.warning("%s; training goes on, and `python scripts/sweep.py upload FOLDER` makes it good.", what)

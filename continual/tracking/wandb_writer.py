@@ -6,7 +6,8 @@ its seconds of start nor what it keeps for a whole process (settings, environmen
 Each line of standard input is a message in JSON. The first of a run is `{"run": ..., "start": {...}}`; then
 comes one `{"run": ..., "row": {...}, "step": ...}` per task, and at last a `{"run": ..., "summary": {...},
 "failed": ...}`. A run without its last message when the input ends was interrupted. Each line of standard
-output is a message in JSON too: `{"warning": ...}` or `{"arrived": ...}`, a run that the server has in full.
+output is a message in JSON too: `{"warning": ..., "kind": ...}`, or `{"arrived": ...}` for a run that the
+server has in full.
 
 This file imports nothing of `continual`: it starts in 0.1 s, and torch does not come with it.
 """
@@ -107,12 +108,8 @@ class Shared:
     def __init__(self, out: IO[str]) -> None:
         self.slots = threading.BoundedSemaphore(_AT_A_TIME)
         self.server_lost = False
-        self._out, self._lock, self._warned = out, threading.Lock(), set[str]()
-
-    @property
-    def all_well(self) -> bool:
-        """Whether nothing has failed."""
-        return not self._warned
+        self.all_well = True
+        self._out, self._lock = out, threading.Lock()
 
     def say(self, **message: str) -> None:
         """Print a message, if anyone still listens."""
@@ -120,15 +117,12 @@ class Shared:
             print(json.dumps(message), file=self._out, flush=True)
 
     def failed(self, start: Message, error: Exception, timed_out: bool) -> None:
-        """Say what became of a run: once for all runs of a mode, others have the same trouble."""
+        """Say what became of a run."""
         mode = start["mode"]
+        self.all_well = False
         self.server_lost |= mode == "online" and timed_out
-        with self._lock:
-            if mode in self._warned:
-                return
-            self._warned.add(mode)
         what = "W&B cannot be reached" if mode == "online" else "W&B runs cannot be written"
-        self.say(warning=f"{what} ({_in_words(error)})")
+        self.say(kind=mode, warning=f"{what} ({_in_words(error)})")
 
 
 def _open(start: Message) -> "wandb.Run":

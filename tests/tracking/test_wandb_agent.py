@@ -19,6 +19,12 @@ from tests import tiny
 from tests.tracking.wandb_server import ENTITY, WandbServer
 
 ROOT = Path(__file__).parents[2]
+IMPATIENT_WANDB = """
+from wandb.cli.cli import cli
+from wandb.wandb_agent import Agent
+Agent.POLL_INTERVAL = 0.5  # seconds between two questions to the server
+cli()
+"""
 TINY = {
     "env/dataset": "npz",
     "env.steps_per_task": 20,
@@ -108,7 +114,7 @@ def test_an_agent_whose_sweep_stops_a_call_early(server: WandbServer, tmp_path: 
 
     server.lead = lead
     done = subprocess.run(
-        [sys.executable, "-m", "wandb", "agent", f"{ENTITY}/continual/s1"],
+        [sys.executable, "-c", IMPATIENT_WANDB, "agent", f"{ENTITY}/continual/s1"],
         env={
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -17,8 +17,18 @@ from continual.tracking import frozen, wandb_run
 from continual.tracking.lock import FolderLock
 from continual.tracking.wandb_run import WandbWriter
 from tests import tiny
-from tests.tracking.test_wandb_run import DONE, ROWS, description, expected_row, warnings_of, write
+from tests.tracking.test_wandb_run import (
+    DONE,
+    ROWS,
+    description,
+    expected_row,
+    nothing_was_said,
+    warnings_of,
+    write,
+)
 from tests.tracking.wandb_server import ENTITY, Run, WandbServer
+
+__all__ = ["nothing_was_said"]
 
 EXPECTED = [{**expected_row(row), "_step": row["task"]} for row in ROWS]
 
@@ -38,19 +48,27 @@ def assert_whole(run: Run) -> None:
     assert run.summary["status"] == "completed"
 
 
-def test_a_run_arrives(server: WandbServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(description(tmp_path, mode="online"), summary=DONE)
-    (run,) = server.runs.values()
-    assert_whole(run)
-    assert (run.id, run.entity, run.project) == ("run0", ENTITY, "continual")
-    assert run.config == {"agent": "l2_init", "seed": 3, "settings": {"network": {"hidden_size": [100, 50]}}}
-    assert run.settings["displayName"] == "name of run0"
-    assert run.settings["groupName"] == "sweep"
-    assert run.settings["jobType"] == "l2_init"
-    assert run.settings["tags"] == ["mlp", "random_label_digits"]
-    assert str(tmp_path) not in json.dumps(run.settings)
+def test_64_replicas_arrive_at_once(
+    server: WandbServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [description(tmp_path / str(i), f"run{i}", mode="online") for i in range(64)]
+    assert len(write(*runs, summary=DONE).arrived) == 64
     assert caplog.records == []
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["uploaded.json"]
+    assert len(server.runs) == 64
+    for run in server.runs.values():
+        assert_whole(run)
+        assert (run.entity, run.project) == (ENTITY, "continual")
+        assert run.config == {
+            "agent": "l2_init",
+            "seed": 3,
+            "settings": {"network": {"hidden_size": [100, 50]}},
+        }
+        assert run.settings["displayName"] == f"name of {run.id}"
+        assert run.settings["groupName"] == "sweep"
+        assert run.settings["jobType"] == "l2_init"
+        assert run.settings["tags"] == ["mlp", "random_label_digits"]
+        assert str(tmp_path) not in json.dumps(run.settings)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"uploaded.json"}
 
 
 def test_a_run_that_paused_and_was_killed_is_whole_in_the_end(server: WandbServer, tmp_path: Path) -> None:
@@ -143,14 +161,6 @@ def test_what_is_trained_now_or_damaged_is_missing(
     assert [run.config["seed"] for run in server.runs.values()] == [2]
     assert "0/.hydra does not hold a whole config" in caplog.text
     assert "1 is in use by process" in caplog.text
-
-
-def test_64_replicas_arrive_at_once(server: WandbServer, tmp_path: Path) -> None:
-    runs = [description(tmp_path / str(i), f"run{i}", mode="online") for i in range(64)]
-    assert len(write(*runs, summary=DONE).arrived) == 64
-    assert len(server.runs) == 64
-    for run in server.runs.values():
-        assert_whole(run)
 
 
 def test_wandb_sync_sends_an_offline_run(server: WandbServer, tmp_path: Path) -> None:

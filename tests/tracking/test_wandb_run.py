@@ -18,7 +18,6 @@ from tests import tiny
 
 Row = dict[str, float | int | str | None]
 DONE = {"status": "completed", "total_average_online_accuracy": 0.42}
-ROOT = Path(__file__).parents[2]
 OVERRULING = {
     "WANDB_SWEEP_ID": "xyz",
     "WANDB_RUN_ID": "abc",
@@ -52,6 +51,12 @@ ROWS: list[Row] = [
     }
     for task in range(5)
 ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test hears the first warning of its process."""
+    monkeypatch.setattr(wandb_run, "_troubles", set())
 
 
 def description(folder: Path, run_id: str = "run0", **changes: Any) -> WandbRun:
@@ -207,25 +212,23 @@ def test_nothing_is_written_outside_the_folder(tmp_path: Path, monkeypatch: pyte
     assert [record["exit_code"] for record in of_type(read_records(tmp_path / "run"), "exit")] == [1]
 
 
-def test_no_run_is_lost_where_few_files_may_be_open(tmp_path: Path) -> None:
-    code = """
-import pathlib, resource, sys
-from tests.tracking.test_wandb_run import DONE, description, write
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))
-write(*(description(pathlib.Path(sys.argv[1]) / str(i), f"run{i}") for i in range(48)), summary=DONE)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=100
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    for i in (0, 17, 47):
+def test_no_run_is_lost_where_few_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = tmp_path / "python"
+    limited.write_text(f'#!/bin/sh\nulimit -n 96\nexec "{sys.executable}" "$@"\n')
+    limited.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(limited))
+    write(*(description(tmp_path / str(i), f"run{i}") for i in range(24)), summary=DONE)
+    assert caplog.records == []
+    for i in (0, 23):
         records = read_records(tmp_path / str(i))
         assert logged_rows(records) == [expected_row(row) for row in ROWS]
         assert of_type(records, "run")[0]["run_id"] == f"run{i}"
-    assert len(list(tmp_path.glob("*/wandb/offline-run-*/*.wandb"))) == 48
+    assert len(list(tmp_path.glob("*/wandb/offline-run-*/*.wandb"))) == 24
 
 
-def test_a_run_that_is_written_again_replaces_what_was_written_of_it(tmp_path: Path) -> None:
+def test_a_run_that_is_written_again_replaces_what_was_not_synced(tmp_path: Path) -> None:
     run = description(tmp_path)
     write(run, rows=ROWS[:3])  # left at a pause
     (part,) = tmp_path.glob("wandb/offline-run-*")
@@ -236,17 +239,12 @@ def test_a_run_that_is_written_again_replaces_what_was_written_of_it(tmp_path: P
 
     write(run, summary=DONE, resumed=True)
     assert logged_rows(read_records(tmp_path)) == [expected_row(row) for row in ROWS]
-    (after,) = tmp_path.glob("wandb/offline-run-*")
-    assert after != part
+    (after,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert after.parent != part
 
-
-def test_what_was_synced_stays(tmp_path: Path) -> None:
-    run = description(tmp_path)
-    write(run, rows=ROWS[:3])
-    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    file.with_name(file.name + ".synced").touch()
+    after.with_name(after.name + ".synced").touch()  # as `wandb sync` does
     write(run, summary=DONE, resumed=True)
-    assert file.exists()
+    assert after.exists()
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
 
 
