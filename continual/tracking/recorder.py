@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from continual.config import Replica
 from continual.identity import config_hash, resume_hash
 from continual.provenance import submitted, versions
-from continual.tracking.recorded import running_scores
 from continual.tracking.run_folder import Row, RunFolder
+from continual.tracking.score import running_scores
 from continual.tracking.storage import StorageError
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
