@@ -14,6 +14,7 @@ from continual.sweep.folders import check_writable
 from continual.sweep.jobs import Job, naming
 from continual.sweep.manifest import Entry, Folders, Manifest
 from continual.tracking import frozen
+from continual.tracking.run_status import check_data, outcome_of
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Jobs:
 
     def __post_init__(self) -> None:
         self._known: dict[tuple[str, ...], Job] = {}
-        self._prepared: set[str] = set()
+        self._fingerprints: dict[str, str] = {}  # of the data, by structure
 
     def compose(self, overrides: Iterable[Sequence[str]], first: int, sweep: Path) -> list[Job]:
         """The jobs with these overrides, numbered from `first`, with the folders that go with their numbers.
@@ -35,19 +36,23 @@ class Jobs:
         with self.composer.started():
             return [self._job(of, first + i, sweep) for i, of in enumerate(overrides)]
 
-    def prepare(self, jobs: Iterable[Job]) -> None:
+    def prepare(self, jobs: Sequence[Job]) -> None:
         """Read the jobs' data and build their networks, one of each kind; ConfigError names the first unfit.
 
-        For the end of all checks, because it takes longer than those.
+        For the end of all checks, because it takes longer than those. Where all is finished, nothing is read;
+        where it is not, finished runs must be of the same data.
         """
         from continual.building import prepare
 
+        if all(outcome_of(job.run) is not None for job in jobs):
+            return
         for job in jobs:
             kind = structure(job.run.config)
-            if kind not in self._prepared:
-                with naming(job.number, job.overrides):
-                    prepare(job.run.config)
-                self._prepared.add(kind)
+            with naming(job.number, job.overrides):
+                if kind not in self._fingerprints:
+                    _, environment = prepare(job.run.config)
+                    self._fingerprints[kind] = environment.dataset.fingerprint
+                check_data(job.run, self._fingerprints[kind])
 
     def forget(self) -> None:
         """The sweep goes to another folder."""

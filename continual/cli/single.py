@@ -34,7 +34,8 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
         run = run_of(composed, folder.name)
         check_here(run.config)
         check_folder(run)
-        _prepare(run.config)
+        if outcome_of(run) is None:
+            _prepare(run.config)
         with surroundings(composed.hydra):
             with locked(folder, is_new) as is_ours:
                 if not is_ours:
