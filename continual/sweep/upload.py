@@ -53,7 +53,7 @@ def upload(folder: Path, again: bool = False) -> int:
         if sending and not writer.arrived:
             missing += len(folders) - len(folders[: first + _AT_A_TIME])
             break
-    log.info("%d runs sent, %d were there before, %d are missing", len(arrived), before, missing)
+    log.info("runs sent: %d; at W&B before: %d; missing: %d", len(arrived), before, missing)
     return missing
 
 

@@ -152,7 +152,7 @@ class WandbWriter:
         All rows of one that is not `live` come at once: few of them are written at a time.
         """
         resume = "allow" if resumed and run.mode == "online" else None
-        timeout = _SHORT_TIMEOUT if "online" in _troubles else _TIMEOUT
+        timeout = _SHORT_TIMEOUT if live and "online" in _troubles else _TIMEOUT
         start = {**asdict(run), "resume": resume, "live": live, "timeout": timeout}
         self._send(run, {"start": start})
 

@@ -1,6 +1,7 @@
 """What arrives at a W&B server from wandb's own client, whatever happens on the way."""
 
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from continual.sweep.cli import main
 from continual.sweep.upload import upload
 from continual.tracking import frozen, wandb_run
 from continual.tracking.lock import FolderLock
@@ -154,13 +156,20 @@ def test_a_lost_server_is_waited_for_once_and_upload_makes_it_good(
 def test_what_is_trained_now_or_damaged_is_missing(
     server: WandbServer, tmp_path: Path, npz: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     damaged, in_use, _ = trained(tmp_path, npz, "disabled", "disabled", "disabled")
     (damaged / ".hydra" / "config.yaml").write_text("{")
     with FolderLock(in_use):
-        assert upload(tmp_path) == 2
+        assert main(["upload", str(tmp_path)]) == 1
     assert [run.config["seed"] for run in server.runs.values()] == [2]
     assert "0/.hydra does not hold a whole config" in caplog.text
     assert "1 is in use by process" in caplog.text
+    assert "runs sent: 1; at W&B before: 0; missing: 2" in caplog.text
+
+
+def test_a_folder_without_runs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upload", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path} holds no runs.\n"
 
 
 def test_wandb_sync_sends_an_offline_run(server: WandbServer, tmp_path: Path) -> None:
