@@ -1,8 +1,9 @@
 """One replica's step: loss, gradient, optimiser, agent. Pure functions; no replica axis anywhere."""
 
+import copy
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -11,14 +12,24 @@ from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.nn import functional as F
 
 from continual import metrics, random
-from continual.agents.agent import Agent, Anatomy, Context, Update, Weights, weight_names
+from continual.agents.agent import (
+    Agent,
+    Anatomy,
+    Batch,
+    Context,
+    Step,
+    TaskStart,
+    Update,
+    Weights,
+    weight_names,
+)
 from continual.agents.composed import composed
 from continual.errors import ConfigError
 from continual.networks import initialization
 from continual.networks.initialization import Distribution
-from continual.networks.module import check_parameters, frozen_names
+from continual.networks.module import check_parameters, frozen_names, running_statistics
 from continual.networks.network import HiddenLayer, Network
-from continual.optimizers import Optimizer
+from continual.optimizers.optimizer import Optimizer, OptimizerContext, Role
 from continual.schema import bind
 from continual.tree import Tree
 
@@ -28,18 +39,20 @@ _GRADIENTS_AT_A_TIME = 50
 
 Numbers: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 # Named here because torch.compile cannot evaluate the annotations of functions within a step.
-_LossAndMore: TypeAlias = tuple[Tensor, tuple[Tensor, Tensor, Weights]]
+_LossAndMore: TypeAlias = tuple[Tensor, tuple[Tensor, Tensor, Weights, Weights]]
+_Outputs: TypeAlias = tuple[Tensor, Weights]
+_Batches: TypeAlias = Callable[[int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Learner:
     """A network, an agent and an optimiser, as the functions `init` and `step` of one replica's state.
 
-    State: `params` and `initial` (the weights at the start) by parameter name; `optimizer`; `agent`; and
-    `online`, the sums of the current task: `correct` predictions, `loss` summed over steps, and
-    `diverged_at`, the step (counted from 1) at which the loss stopped being finite, 0 if it never did. With
-    `measures_plasticity` also `plasticity`, the sample plasticity summed over steps, which takes a second
-    forward pass after each update.
+    State: `params` and `initial` (the weights at the start) by name; `buffers` (running statistics),
+    if the network has any; `optimizer`; `agent`; and `online`, the sums of the current task: `correct`
+    predictions, `loss` summed over steps, and `diverged_at`, the step (counted from 1) at which the loss
+    stopped being finite, 0 if it never did. With `measures_plasticity` also `plasticity`, the sample
+    plasticity summed over steps, which takes a second forward pass after each update.
     `numbers` holds what replicas may differ in: {"agent": {...}, "optimizer": {...}}, 0-d tensors.
     """
 
@@ -49,6 +62,8 @@ class Learner:
     anatomy: Anatomy
     dtype: torch.dtype = torch.float32
     measures_plasticity: bool = False
+    training_network: nn.Module | None = None
+    """The network in training mode, where that is another function than `network`."""
 
     @classmethod
     def of(
@@ -60,16 +75,29 @@ class Learner:
         penalty and optimiser stay in float32, and features are turned back.
         """
         for name, module in network.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, nn.modules.dropout._DropoutNd):
                 raise ConfigError(
-                    f"network: '{name}' is a batch norm, whose running statistics no replica owns; "
-                    "use a LayerNorm or GroupNorm."
+                    f"network: '{name}' is a dropout that draws from PyTorch's own random numbers, which no "
+                    "replica owns; give forward a key and draw from that (continual.networks)."
                 )
         check_parameters(network)
         hidden_layers, distributions = _hidden_layers(network), _distributions(network)
-        anatomy = Anatomy(weight_names(network), hidden_layers, distributions)
+        weights = weight_names(network)
+        anatomy = Anatomy(weights, hidden_layers, distributions, _roles(network, weights, hidden_layers))
         composed(agent).check(anatomy)
-        return cls(network.to(dtype), agent, optimizer, anatomy, dtype)
+        optimizer = composed(agent).trains_with(optimizer)
+        network = network.to(dtype)
+        training = copy.deepcopy(network).train() if running_statistics(network) else None
+        return cls(network.eval(), agent, optimizer, anatomy, dtype, training_network=training)
+
+    def to(self, device: torch.device) -> "Learner":
+        """The learner of replicas on this device."""
+        training = self.training_network
+        return replace(
+            self,
+            network=self.network.to(device),
+            training_network=None if training is None else training.to(device),
+        )
 
     @property
     def sees_task_ends(self) -> bool:
@@ -84,10 +112,16 @@ class Learner:
         step = torch.zeros((), dtype=torch.int64, device=key.device)
         context = Context(self.anatomy, initial, step, random.stream(key, "agent"))
         plasticity = torch.zeros((), dtype=torch.float64, device=key.device)
+        buffers = {
+            name: buffer.float() if buffer.is_floating_point() else buffer.clone()
+            for name, buffer in running_statistics(self.network).items()
+        }
+        seen = self._seen_by_optimizer(agent, initial, random.stream(key, "optimizer"))
         return {
             "params": params,
             "initial": initial,
-            "optimizer": optimizer.init(params),
+            **({"buffers": buffers} if buffers else {}),
+            "optimizer": optimizer.init(params, seen),
             "agent": agent.init(context),
             "online": {
                 "correct": torch.zeros((), dtype=torch.int64, device=key.device),
@@ -105,17 +139,39 @@ class Learner:
         agent_key = random.fold(random.stream(key, "agent"), step)
         context = Context(self.anatomy, state["initial"], step, agent_key)
 
-        def objective(params: Weights) -> _LossAndMore:
-            logits_BK, features = self.forward(params, x_BCHW)
-            loss_B = F.cross_entropy(logits_BK, y_B, reduction="none")
-            penalty = agent.penalty(self._weights(params), state["agent"], context)
-            total = loss_B.mean() if penalty is None else loss_B.mean() + penalty
-            return total, (loss_B, logits_BK, features)
+        buffers = state.get("buffers", {})
+        forward_key = random.fold(random.stream(key, "forward"), step)
 
-        grads, (_, (loss_B, logits_BK, features)) = grad_and_value(objective, has_aux=True)(state["params"])
-        params, optimizer_state = optimizer.update(state["params"], grads, state["optimizer"])
-        update = Update(params, optimizer_state["slots"], state["agent"])
-        update = agent.after_update(update, features, context)
+        def forward(params: Weights, x_BCHW: Tensor) -> _Outputs:
+            return self._forward_in_training({**state["params"], **params}, buffers, x_BCHW, forward_key)[:2]
+
+        def mean_loss(params: Weights) -> _LossAndMore:
+            logits_BK, features, after = self._forward_in_training(params, buffers, x_BCHW, forward_key)
+            loss_B = F.cross_entropy(logits_BK, y_B, reduction="none")
+            return loss_B.mean(), (loss_B, logits_BK, features, after)
+
+        def objective(params: Weights) -> _LossAndMore:
+            mean, outputs = mean_loss(params)
+            _, logits_BK, features, _ = outputs
+            batch = Batch(x_BCHW, y_B, logits_BK, features, forward)
+            penalty = agent.penalty(self._weights(params), state["agent"], context, batch)
+            return mean if penalty is None else mean + penalty, outputs
+
+        before = state["params"]
+        grads, (_, (loss_B, logits_BK, features, buffers_after)) = grad_and_value(objective, has_aux=True)(
+            before
+        )
+        grads, agent_state = agent.transform_gradients(grads, before, state["agent"], context)
+
+        def loss_gradients() -> Weights:
+            return grad(mean_loss, has_aux=True)(before)[0] if agent.has_penalty else grads
+
+        optimizer_key = random.fold(random.stream(key, "optimizer"), step)
+        seen = self._seen_by_optimizer(agent, state["initial"], optimizer_key)
+        params, optimizer_state = optimizer.update(before, grads, state["optimizer"], seen)
+        batch = Batch(x_BCHW, y_B, logits_BK, features, forward)
+        update = Update(params, optimizer_state, agent_state)
+        update = agent.after_update(update, Step(batch, before, grads, loss_gradients), context)
 
         online = state["online"]
         # In float64 the mean does not depend on the order of summation, which packing may change. The
@@ -124,13 +180,14 @@ class Learner:
         diverged_now = (online["diverged_at"] == 0) & ~torch.isfinite(loss)
         plasticity = {}
         if self.measures_plasticity:
-            after_BK, _ = self.forward(update.params, x_BCHW)
+            after_BK, _ = forward(update.params, x_BCHW)
             loss_after_B = F.cross_entropy(after_BK, y_B, reduction="none")
             plasticity["plasticity"] = online["plasticity"] + metrics.sample_plasticity(loss_B, loss_after_B)
         return {
             "params": update.params,
             "initial": state["initial"],
-            "optimizer": {**optimizer_state, "slots": update.slots},
+            **({"buffers": buffers_after} if buffers else {}),
+            "optimizer": optimizer.prepared(update.optimizer),
             "agent": update.state,
             "online": {
                 "correct": online["correct"] + (logits_BK.argmax(-1) == y_B).sum(),
@@ -138,6 +195,44 @@ class Learner:
                 "diverged_at": torch.where(diverged_now, step + 1, online["diverged_at"]),
                 **plasticity,
             },
+        }
+
+    @property
+    def sees_task_starts(self) -> bool:
+        """Whether the agent acts when a task starts."""
+        return composed(self.agent).sees_task_starts
+
+    def start_task(
+        self, state: Tree, numbers: Numbers, batch: _Batches, batches: int, key: Tensor, step: Tensor
+    ) -> Tree:
+        """The state with which a task starts, for agents that act then.
+
+        `batch(j)` are images and labels of batch j of the task's first epoch, which has so many; `key` is the
+        replica's for this task.
+        """
+        agent, optimizer = self._bound(numbers)
+        context = Context(self.anatomy, state["initial"], step, random.stream(key, "agent at a task's start"))
+        buffers = state.get("buffers", {})
+
+        def gradient_on(number: int) -> Weights:
+            x_BCHW, y_B = batch(number)
+            forward_key = random.fold(random.stream(key, "forward at a task's start"), number)
+
+            def loss(params: Weights) -> Tensor:
+                logits_BK, _, _ = self._forward_in_training(params, buffers, x_BCHW, forward_key)
+                return F.cross_entropy(logits_BK, y_B)
+
+            grads: Weights = grad(loss)(state["params"])
+            return grads
+
+        seen = self._seen_by_optimizer(agent, state["initial"], random.stream(key, "optimizer"))
+        start = TaskStart(batches, gradient_on, lambda params: optimizer.init(params, seen))
+        update = agent.start_task(Update(state["params"], state["optimizer"], state["agent"]), start, context)
+        return {
+            **state,
+            "params": update.params,
+            "optimizer": optimizer.prepared(update.optimizer),
+            "agent": update.state,
         }
 
     def end_task(self, state: Tree, numbers: Numbers, x_NCHW: Tensor, y_N: Tensor, key: Tensor) -> Tree:
@@ -174,13 +269,37 @@ class Learner:
         grads: Weights = grad(loss)(self._weights(params))
         return grads
 
+    def evaluated(self, state: Tree, numbers: Numbers) -> dict[str, Tensor]:
+        """The parameters and buffers to measure with, as `forward` takes them."""
+        agent, _ = self._bound(numbers)
+        return {**agent.evaluated(state["params"], state["agent"]), **state.get("buffers", {})}
+
     def forward(self, params: Weights, x_BCHW: Tensor) -> tuple[Tensor, Weights]:
-        """The logits [B, K] and the features by layer, for these parameters."""
-        rounded = {name: param.to(self.dtype) for name, param in params.items()}
-        logits_BK, features = functional_call(self.network, rounded, (x_BCHW.to(self.dtype),))
+        """The logits [B, K] and the features by layer, for these parameters and buffers, as in evaluation."""
+        return self._outputs(self.network, params, x_BCHW)
+
+    def _forward_in_training(
+        self, params: Weights, buffers: Weights, x_BCHW: Tensor, key: Tensor
+    ) -> tuple[Tensor, Weights, Weights]:
+        """The same as in training, and what the buffers are then; `key` is for networks that draw."""
+        after = {name: buffer.clone() for name, buffer in buffers.items()}  # written in place by the network
+        keys = (key,) if getattr(self.network, "is_random", False) else ()
+        network = self.training_network or self.network
+        return *self._outputs(network, {**params, **after}, x_BCHW, *keys), after
+
+    def _outputs(self, network: nn.Module, values: Weights, x_BCHW: Tensor, *keys: Tensor) -> _Outputs:
+        rounded = {
+            name: value.to(self.dtype) if name in self.anatomy.roles else value
+            for name, value in values.items()
+        }
+        logits_BK, features = functional_call(network, rounded, (x_BCHW.to(self.dtype), *keys))
         if not isinstance(features, Mapping):
             features = {f"hidden{i}": feature for i, feature in enumerate(features)}
         return logits_BK.float(), {name: feature.float() for name, feature in features.items()}
+
+    def _seen_by_optimizer(self, agent: Agent, initial: Weights, key: Tensor) -> OptimizerContext:
+        replaced = self.anatomy.hidden_layers if agent.replaces_units else ()
+        return OptimizerContext(key, initial, self.anatomy.roles, replaced)
 
     def _weights(self, params: Weights) -> dict[str, Tensor]:
         return {name: params[name] for name in self.anatomy.weights}
@@ -213,3 +332,23 @@ def _distributions(network: nn.Module) -> dict[str, Distribution]:
             ", ".join(map(repr, replaced)),
         )
     return found
+
+
+def _roles(
+    network: nn.Module, weights: Collection[str], hidden_layers: Sequence[HiddenLayer]
+) -> dict[str, Role]:
+    """What each parameter is for; the output is what the last hidden layer goes to, or the last matrix."""
+    params = {name: param for name, param in network.named_parameters() if param.requires_grad}
+    matrices = [name for name, param in params.items() if name in weights and param.ndim > 1]
+    output = f"{hidden_layers[-1].outgoing}.weight" if hidden_layers else (matrices or [""])[-1]
+
+    def role(name: str, param: Tensor) -> Role:
+        if name not in weights:
+            return "norm"
+        if param.ndim < 2:
+            return "bias"
+        if name == output:
+            return "output"
+        return "input" if name == matrices[0] and param.ndim > 2 else "hidden"
+
+    return {name: role(name, param) for name, param in params.items()}

@@ -55,14 +55,17 @@ class Population:
         native: bool = True,
     ) -> None:
         self.device = device
-        self.learner = dataclasses.replace(learner, network=learner.network.to(device))
+        self.learner = learner.to(device)
         dataset = _on_device(environment.dataset, device)
         self.environment = dataclasses.replace(environment, dataset=dataset)
         self.size = len(seeds)
         self.chunk_steps = min(chunk_steps, environment.steps_per_task)
         # The library for convolutions on a CPU sums over a group in another order than over a whole, and is
-        # slow at groups: replicas are taken one by one, so that packing changes nothing.
-        self._one_by_one = device.type == "cpu" and convolves(self.learner.network, dataset.input_shape)
+        # slow at groups, and so does PyTorch in a batch norm: replicas are taken one by one, so that packing
+        # changes nothing.
+        self._one_by_one = device.type == "cpu" and (
+            convolves(self.learner.network, dataset.input_shape) or self.learner.training_network is not None
+        )
         self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
         self._numbers = {
             part: {name: torch.tensor(values, device=device) for name, values in of.items()}
@@ -126,6 +129,8 @@ class Population:
         for name, sums in self.state["online"].items():
             if name != "diverged_at":
                 sums.zero_()
+        if task > 0 and self.learner.sees_task_starts:
+            self._let_agents_start()
 
     def enter_task(self, task: int, step: int) -> None:
         """Go to a step of a task without touching the replicas' state, as after a restore."""
@@ -252,9 +257,33 @@ class Population:
         in_dims = (0, 0, 0, 0, 0, None if permutation is None else 0)
         with torch.no_grad():
             found = vmap(one, in_dims, chunk_size=self._together_on(min(used, at_most)))(
-                self.state["params"], self.state["initial"], self._keys, rows, labels, permutation
+                self._evaluated(), self.state["initial"], self._keys, rows, labels, permutation
             )
         return {name: values.cpu() for name, values in found.items()}
+
+    def _evaluated(self) -> Tree:
+        """The parameters (and buffers) to measure with."""
+        return vmap(self.learner.evaluated)(self.state, self._numbers)
+
+    def _let_agents_start(self) -> None:
+        """What agents do before a task's first step, on the batches of its first epoch."""
+        environment = self.environment
+
+        def start(state: Tree, numbers: Tree, key: Tensor, task: Task, batches: Tensor, step: Tensor) -> Tree:
+            def batch(number: int) -> tuple[Tensor, Tensor]:
+                rows = task["rows"][batches[number]]
+                x = self._images(environment.dataset.x_train, rows, task.get("permutation"))
+                return x, task["labels"][batches[number]]
+
+            key = random.fold(key, self.task)
+            return self.learner.start_task(state, numbers, batch, len(batches), key, step)
+
+        with torch.no_grad():
+            after = vmap(start, chunk_size=self._together_on(environment.batch_size))(
+                self.state, self._numbers, self._keys, self._current_task(), self._shuffle(0), self._step
+            )
+        for path, leaf in leaves(self.state):
+            leaf.copy_(dict(leaves(after))[path])
 
     def _together(self, numbers: int) -> int:
         """How many replicas to work on at a time, when each has a temporary of so many 32-bit numbers."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from continual import cpu
-from continual.tree import transform
+from continual.tree import Tree, transform
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +257,7 @@ def _tensors(node: Any) -> Iterator[Tensor]:
             yield from _tensors(child)
 
 
-def _slice(node: Any, replica: int) -> Any:
+def _slice(node: Tree, replica: int) -> Tree:
     """A replica's part of a tree, with a leading axis of length 1."""
     return transform(lambda tensor: tensor[replica : replica + 1], node)
 

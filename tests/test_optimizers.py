@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch.func import vmap
 
+from continual import random
 from continual.optimizers import SGD, Adam
+from continual.optimizers.optimizer import OptimizerContext
 from continual.schema import bind
 from continual.tree import leaves
 
 SHAPES = {"weight": (5, 3), "bias": (5,), "scalar": ()}
 STEPS = 60
+CONTEXT = OptimizerContext(random.key(0), {}, {})
 
 SETTINGS = [
     *(
@@ -55,7 +58,7 @@ def gradient(params, step):
 def test_every_setting_equals_torch(ours, theirs, settings):
     optimizer = ours(**settings)
     params = drawn(0)
-    state = optimizer.init(params)
+    state = optimizer.init(params, CONTEXT)
     reference = {name: param.clone().requires_grad_() for name, param in params.items()}
     torch_optimizer = theirs(list(reference.values()), **settings)
     for step in range(STEPS):
@@ -63,7 +66,8 @@ def test_every_setting_equals_torch(ours, theirs, settings):
         for name, param in reference.items():
             param.grad = grads[name]
         torch_optimizer.step()
-        params, state = optimizer.update(params, grads, state)
+        params, state = optimizer.update(params, grads, state, CONTEXT)
+        state = optimizer.prepared(state)
     for name, param in params.items():
         torch.testing.assert_close(param, reference[name].detach(), rtol=1e-5, atol=2e-6)
 
@@ -92,9 +96,10 @@ def test_numbers_may_differ_between_replicas(optimizer, names):
 
     def three_steps(params, numbers):
         one = bind(optimizer, numbers)
-        state = one.init(params)
+        state = one.init(params, CONTEXT)
         for step in range(3):
-            params, state = one.update(params, gradient(params, step), state)
+            params, state = one.update(params, gradient(params, step), state, CONTEXT)
+            state = one.prepared(state)
         return params
 
     together = vmap(three_steps, randomness="same")(stacked, numbers)
@@ -107,17 +112,17 @@ def test_numbers_may_differ_between_replicas(optimizer, names):
 @pytest.mark.parametrize("optimizer", [SGD(), SGD(momentum=0.9), Adam()], ids=["SGD", "momentum", "Adam"])
 def test_slots_are_shaped_like_the_parameters_and_keep_their_structure(optimizer):
     params = drawn(0)
-    before = optimizer.init(params)
-    _, after = optimizer.update(params, drawn(1), before)
+    before = optimizer.init(params, CONTEXT)
+    _, after = optimizer.update(params, drawn(1), before, CONTEXT)
     for state in (before, after):
-        for slot in state["slots"].values():
+        for slot in state.slots.values():
             assert {name: tuple(entry.shape) for name, entry in slot.items()} == SHAPES
     described = [[(path, leaf.shape, leaf.dtype) for path, leaf in leaves(s)] for s in (before, after)]
     assert described[0] == described[1]
 
 
 def test_momentum_that_is_off_has_no_state():
-    assert SGD().init(drawn(0)) == {"slots": {}}
+    assert SGD().init(drawn(0), CONTEXT) == ({}, {})
 
 
 def test_nesterov_needs_momentum():

@@ -14,6 +14,7 @@ from continual.networks import initialization
 from continual.networks.activations import LearntActivation
 from continual.networks.initialization import Distribution
 from continual.networks.network import HiddenLayer
+from continual.optimizers.optimizer import Optimizer, OptimizerState, Role
 from continual.tree import Tree
 
 Weights: TypeAlias = Mapping[str, Tensor]
@@ -24,12 +25,13 @@ class Anatomy:
     """The network's structure, the same for all replicas and at all times.
 
     `weights` names the parameters that penalties cover: weights and biases, never those of a norm or an
-    activation.
+    activation. `roles` says of each parameter what it is for.
     """
 
     weights: tuple[str, ...]
     hidden_layers: tuple[HiddenLayer, ...]
     distributions: Mapping[str, Distribution]
+    roles: Mapping[str, Role]
 
 
 class Context(NamedTuple):
@@ -55,11 +57,50 @@ class Context(NamedTuple):
         return {name: weight - origin[name] for name, weight in weights.items()}
 
 
+class Batch(NamedTuple):
+    """A batch and what the network made of it with the parameters from before the step."""
+
+    x_BCHW: Tensor
+    y_B: Tensor
+    logits_BK: Tensor
+    features: Weights
+    """The hidden layers' outputs by name."""
+    forward: Callable[[Weights, Tensor], tuple[Tensor, Weights]]
+    """The logits and features of other images or with other weights; the rest is as in this step."""
+
+
+class Step(NamedTuple):
+    """What led to an update: the batch, the parameters before it, and the gradient that was followed."""
+
+    batch: Batch
+    before: Weights
+    gradients: Weights
+    """Of loss + penalty, as `transform_gradients` left it."""
+    loss_gradients: Callable[[], Weights]
+    """Of the loss alone: the same as without a penalty, else a second pass backwards."""
+
+    @property
+    def features(self) -> Weights:
+        """The hidden layers' outputs on the batch, by name."""
+        return self.batch.features
+
+
+class TaskStart(NamedTuple):
+    """What an agent may ask when a task starts, before its first step."""
+
+    batches: int
+    """How many batches the task's first epoch has."""
+    gradient_on: Callable[[int], Weights]
+    """The gradient of the mean loss on batch j of the first epoch, with the parameters as they came."""
+    fresh_optimizer: Callable[[Weights], OptimizerState]
+    """The optimiser's state before a first step, for these parameters."""
+
+
 class Update(NamedTuple):
-    """One network right after the optimiser's step, with the optimiser's slots and the agent's state."""
+    """One network right after the optimiser's step, with the optimiser's state and the agent's."""
 
     params: dict[str, Tensor]
-    slots: Tree
+    optimizer: OptimizerState
     state: Tree
 
 
@@ -75,19 +116,35 @@ class Agent:
     def check(self, anatomy: Anatomy) -> None:
         """Raise ConfigError, in one sentence, if the method cannot work on this network."""
 
+    def trains_with(self, optimizer: Optimizer) -> Optimizer:
+        """The optimiser to train with, given the configured one; ConfigError if that will not do."""
+        return optimizer
+
     def init(self, context: Context) -> Tree:
         """The agent's own state before the first step: a tree of tensors."""
         return {}
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor | None:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor | None:
         """What is added to the loss (0-d), or None. `weights` are those that penalties cover."""
         return None
 
-    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+    def transform_gradients(
+        self, gradients: Weights, params: Weights, state: Tree, context: Context
+    ) -> tuple[Weights, Tree]:
+        """The gradients to hand to the optimiser and the agent's state, given those of loss + penalty."""
+        return gradients, state
+
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
         """What follows the optimiser's step.
 
-        `features` are the hidden layers' outputs on the batch, from before the step. An entry of the
-        update that is returned as it came (the same object) costs nothing.
+        An entry of the update that is returned as it came (the same object) costs nothing.
+        """
+        return update
+
+    def start_task(self, update: Update, start: TaskStart, context: Context) -> Update:
+        """What precedes the first step of a task other than the first; called only if overridden.
+
+        It happens once: a run that is resumed within the task is past it. It runs outside the compiled step.
         """
         return update
 
@@ -99,6 +156,25 @@ class Agent:
         """
         return state
 
+    def evaluated(self, params: Weights, state: Tree) -> Weights:
+        """The parameters to measure with, where they are not those that are trained."""
+        return params
+
+    @property
+    def replaces_units(self) -> bool:
+        """Whether units are replaced, so that the optimiser has to count their steps."""
+        return False
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether this agent may add something to the loss."""
+        return type(self).penalty is not Agent.penalty
+
+    @property
+    def sees_task_starts(self) -> bool:
+        """Whether this agent acts when a task starts."""
+        return type(self).start_task is not Agent.start_task
+
     @property
     def sees_task_ends(self) -> bool:
         """Whether this agent is told when a task ends."""
@@ -107,7 +183,7 @@ class Agent:
 
 def weight_names(network: nn.Module) -> tuple[str, ...]:
     """The names of all parameters but those of norms and activations and those that are frozen."""
-    others = (nn.LayerNorm, nn.GroupNorm, LearntActivation)
+    others = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, LearntActivation)
     return tuple(
         name
         for path, module in network.named_modules()

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from continual import random
-from continual.agents.agent import Agent, Anatomy, Context, Update, Weights
+from continual.agents.agent import Agent, Anatomy, Batch, Context, Step, TaskStart, Update, Weights
+from continual.optimizers.optimizer import Optimizer
 from continual.tree import Tree
 
 
@@ -39,25 +40,66 @@ class Composed(Agent):
     def init(self, context: Context) -> Both:
         return Both(self.first.init(context), self.second.init(_second(context)))
 
-    def penalty(self, weights: Weights, state: Both, context: Context) -> Tensor | None:
-        first = self.first.penalty(weights, state.first, context)
-        second = self.second.penalty(weights, state.second, _second(context))
+    def penalty(self, weights: Weights, state: Both, context: Context, batch: Batch) -> Tensor | None:
+        first = self.first.penalty(weights, state.first, context, batch)
+        second = self.second.penalty(weights, state.second, _second(context), batch)
         if first is None or second is None:
             return second if first is None else first
         return first + second
 
-    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
-        first, second = update.state
-        update = self.first.after_update(update._replace(state=first), features, context)
-        first = update.state
-        update = self.second.after_update(update._replace(state=second), features, _second(context))
-        return update._replace(state=Both(first, update.state))
+    def transform_gradients(
+        self, gradients: Weights, params: Weights, state: Both, context: Context
+    ) -> tuple[Weights, Both]:
+        gradients, first = self.first.transform_gradients(gradients, params, state.first, context)
+        gradients, second = self.second.transform_gradients(gradients, params, state.second, _second(context))
+        return gradients, Both(first, second)
+
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
+        return self._one_by_one(
+            update,
+            lambda update: self.first.after_update(update, step, context),
+            lambda update: self.second.after_update(update, step, _second(context)),
+        )
+
+    def start_task(self, update: Update, start: TaskStart, context: Context) -> Update:
+        return self._one_by_one(
+            update,
+            lambda update: self.first.start_task(update, start, context),
+            lambda update: self.second.start_task(update, start, _second(context)),
+        )
+
+    def evaluated(self, params: Weights, state: Both) -> Weights:
+        return self.second.evaluated(self.first.evaluated(params, state.first), state.second)
+
+    def _one_by_one(
+        self, update: Update, first: Callable[[Update], Update], second: Callable[[Update], Update]
+    ) -> Update:
+        state: Both = update.state
+        update = first(update._replace(state=state.first))
+        after_first = update.state
+        update = second(update._replace(state=state.second))
+        return update._replace(state=Both(after_first, update.state))
 
     def end_task(self, weights: Weights, state: Both, squared_gradients: Callable[[int], Weights]) -> Both:
         return Both(
             self.first.end_task(weights, state.first, squared_gradients),
             self.second.end_task(weights, state.second, squared_gradients),
         )
+
+    def trains_with(self, optimizer: Optimizer) -> Optimizer:
+        return self.second.trains_with(self.first.trains_with(optimizer))
+
+    @property
+    def replaces_units(self) -> bool:
+        return self.first.replaces_units or self.second.replaces_units
+
+    @property
+    def has_penalty(self) -> bool:
+        return self.first.has_penalty or self.second.has_penalty
+
+    @property
+    def sees_task_starts(self) -> bool:
+        return self.first.sees_task_starts or self.second.sees_task_starts
 
     @property
     def sees_task_ends(self) -> bool:

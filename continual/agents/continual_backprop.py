@@ -30,10 +30,13 @@ from annotated_types import Ge
 from torch import Tensor
 
 from continual import random
-from continual.agents.agent import Agent, Anatomy, Context, Update, Weights
-from continual.agents.units import check_units, incoming, outgoing, pooled, replace_units
+from continual.agents.agent import Context, Step, Update, Weights
+from continual.agents.units import ReplacesUnits, incoming, outgoing, pooled, replace_units
+from continual.errors import ConfigError
 from continual.networks.network import HiddenLayer
-from continual.schema import Decay, Fraction, PerReplica
+from continual.optimizers.adam import Adam, AdamAsReleased
+from continual.optimizers.optimizer import Optimizer
+from continual.schema import Decay, Fraction, PerReplica, Positive
 
 
 class Units(NamedTuple):
@@ -49,15 +52,19 @@ class Units(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ContinualBackprop(Agent):
+class ContinualBackprop(ReplacesUnits):
     """Of each layer's mature units, the n of lowest utility are replaced after the optimiser's step.
 
     With `accumulate`, n is added up over steps and one unit replaced for each whole. Without, floor(n) units
     are replaced at each step or, if n < 1, one with probability n.
 
-    A replaced unit has fresh incoming weights, bias 0 and outgoing weights 0, and starts again with age,
-    utility, mean and optimiser's state 0. What it contributed on average, W_out h_mean, moves into the bias
-    of the next layer. The weights in y are those after the optimiser's step, before any unit is replaced.
+    A replaced unit has fresh incoming weights (times `reinit_scale`), bias 0 and outgoing weights 0, and
+    starts again with age, utility, mean, optimiser's state and Adam's count of steps 0. What it contributed
+    on average, W_out h_mean, moves into the bias of the next layer. The weights in y are those after the
+    optimiser's step, before any unit is replaced.
+
+    The code that Kumar et al. (2024) released draws the weights of linear layers from Kaiming's bound, which
+    is `reinit_scale: 2.45`, and corrects Adam's moments otherwise, which is `adam_correction: released`.
 
     Of a convolution, h is the pooled map, and means are over its places too. Where it is flattened into a
     linear layer, every place has a mean of its own, so that what moves into the bias is exact.
@@ -76,9 +83,15 @@ class ContinualBackprop(Agent):
         "random",
     ] = "adaptable_contribution"
     accumulate: bool = False
+    reinit_scale: Positive = 1.0
+    adam_correction: Literal["adam", "released"] = "adam"
 
-    def check(self, anatomy: Anatomy) -> None:
-        check_units(anatomy, "continual_backprop")
+    def trains_with(self, optimizer: Optimizer) -> Optimizer:
+        if self.adam_correction == "adam":
+            return optimizer
+        if type(optimizer) is not Adam:
+            raise ConfigError("agent.adam_correction: released goes with optimizer=adam only; use adam.")
+        return AdamAsReleased(**vars(optimizer))
 
     def init(self, context: Context) -> dict[str, Units]:
         device = context.key.device
@@ -97,13 +110,15 @@ class ContinualBackprop(Agent):
             for layer in context.anatomy.hidden_layers
         }
 
-    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
         weights, state = update.params, update.state
-        drawn = context.draw_initial()
-        fresh = {name: torch.zeros_like(v) if name.endswith(".bias") else v for name, v in drawn.items()}
+        fresh = {
+            name: torch.zeros_like(drawn) if name.endswith(".bias") else self.reinit_scale * drawn
+            for name, drawn in context.draw_initial().items()
+        }
         after = {}
         for layer in context.anatomy.hidden_layers:
-            units = self._observed(state[layer.name], layer, features[layer.name], weights, context)
+            units = self._observed(state[layer.name], layer, step.features[layer.name], weights, context)
             is_mature_U = units.age > self.maturity_threshold
             n = self.replacement_rate * is_mature_U.sum()
             owed = units.owed

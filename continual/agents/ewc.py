@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.agents.agent import Agent, Batch, Context, Weights, sum_over
 from continual.schema import Count, NonNegative
 
 
@@ -36,7 +36,7 @@ class EWC(Agent):
         importance = {name: torch.zeros_like(weight) for name, weight in context.initial.items()}
         return Anchored(context.initial, importance)
 
-    def penalty(self, weights: Weights, state: Anchored, context: Context) -> Tensor:
+    def penalty(self, weights: Weights, state: Anchored, context: Context, batch: Batch) -> Tensor:
         anchor, importance = state
         distance = sum_over(weights, lambda name: importance[name] * (weights[name] - anchor[name]) ** 2)
         return self.ewc_weight / 2 * distance

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.agents.agent import Agent, Batch, Context, Weights, sum_over
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -21,7 +21,7 @@ class HuberInit(Agent):
 
     huber_weight: NonNegative = 1e-2
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor:
         def term(name: str) -> Tensor:
             return F.huber_loss(weights[name], context.initial[name], reduction="none", delta=1.0)
 

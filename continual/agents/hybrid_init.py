@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, half_square, sum_over
+from continual.agents.agent import Agent, Batch, Context, Weights, half_square, sum_over
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -24,7 +24,7 @@ class HybridInit(Agent):
     l1_weight: NonNegative = 1e-4
     sample_init_values: bool = False
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor:
         distance = context.distance(weights, self.sample_init_values)
         l1 = sum_over(distance, lambda name: distance[name].abs())
         return self.l2_weight * half_square(distance) + self.l1_weight * l1

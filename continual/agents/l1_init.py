@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, sum_over
+from continual.agents.agent import Agent, Batch, Context, Weights, sum_over
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -22,6 +22,6 @@ class L1Init(Agent):
     l1_weight: NonNegative = 1e-4
     sample_init_values: bool = False
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor:
         distance = context.distance(weights, self.sample_init_values)
         return self.l1_weight * sum_over(distance, lambda name: distance[name].abs())

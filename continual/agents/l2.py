@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, half_square
+from continual.agents.agent import Agent, Batch, Context, Weights, half_square
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -18,5 +18,5 @@ class L2(Agent):
 
     l2_weight: NonNegative = 1e-2
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor:
         return self.l2_weight * half_square(weights)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights, half_square
+from continual.agents.agent import Agent, Batch, Context, Weights, half_square
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -23,5 +23,5 @@ class L2Init(Agent):
     l2_weight: NonNegative = 1e-2
     sample_init_values: bool = False
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor:
         return self.l2_weight * half_square(context.distance(weights, self.sample_init_values))

@@ -10,13 +10,13 @@ algorithm 1.)
 from dataclasses import dataclass
 from typing import Literal
 
-from continual.agents.agent import Agent, Anatomy, Context, Update, Weights
-from continual.agents.units import check_units, positions, replace_units
+from continual.agents.agent import Context, Step, Update
+from continual.agents.units import ReplacesUnits, positions, replace_units
 from continual.schema import NonNegative, Period
 
 
 @dataclass(frozen=True)
-class ReDo(Agent):
+class ReDo(ReplacesUnits):
     """Means are over the current batch and, of a convolution, its map before pooling.
 
     After the optimiser's step, recycled units get the incoming weights and bias that they had at the start
@@ -28,14 +28,11 @@ class ReDo(Agent):
     recycle_threshold: NonNegative = 0.0
     reinit: Literal["initial", "sample"] = "initial"
 
-    def check(self, anatomy: Anatomy) -> None:
-        check_units(anatomy, "redo")
-
-    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
         is_due = (context.step + 1) % self.recycle_period == 0
         fresh = context.draw_initial() if self.reinit == "sample" else context.initial
         for layer in context.anatomy.hidden_layers:
-            activation_U = positions(features[layer.name]).abs().mean((0, 2))
+            activation_U = positions(step.features[layer.name]).abs().mean((0, 2))
             # Not divided by the layer's mean, which may be 0.
             dormant_U = activation_U <= self.recycle_threshold * activation_U.mean()
             update = replace_units(update, layer, is_due & dormant_U, fresh, context)

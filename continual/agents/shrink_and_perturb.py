@@ -7,7 +7,7 @@ theta <- (1 - shrink) * theta + perturb_scale * eps,  eps ~ the initial distribu
 
 from dataclasses import dataclass
 
-from continual.agents.agent import Agent, Context, Update, Weights
+from continual.agents.agent import Agent, Context, Step, Update
 from continual.schema import Fraction, NonNegative
 
 
@@ -18,7 +18,7 @@ class ShrinkAndPerturb(Agent):
     shrink: Fraction = 1e-4
     perturb_scale: NonNegative = 1e-2
 
-    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
         noise = context.draw_initial()
         moved = {
             name: (1 - self.shrink) * update.params[name] + self.perturb_scale * noise[name] for name in noise

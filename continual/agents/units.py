@@ -5,14 +5,28 @@ activation has learnt for it alone, its columns of the outgoing weight, and the 
 optimiser's slots.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from continual import random
-from continual.agents.agent import Anatomy, Context, Update, Weights
+from continual.agents.agent import Agent, Anatomy, Context, Update, Weights
 from continual.errors import ConfigError
 from continual.networks.network import HiddenLayer
 from continual.networks.pooling import max_pool
+
+
+@dataclass(frozen=True)
+class ReplacesUnits(Agent):
+    """An agent that replaces units, called by its file's name where it cannot."""
+
+    def check(self, anatomy: Anatomy) -> None:
+        check_units(anatomy, type(self).__module__.rpartition(".")[2])
+
+    @property
+    def replaces_units(self) -> bool:
+        return True
 
 
 def check_units(anatomy: Anatomy, agent: str) -> None:
@@ -57,15 +71,19 @@ def replace_units(
     """Replace the chosen units (bool [U]) of one layer; nothing else changes.
 
     Incoming weights and biases become those of `fresh`, the norm's scale and shift what they were at the
-    start, outgoing weights and the optimiser's slots 0. A norm's parameters are reset because a unit whose
-    shift has silenced it would stay silent with any incoming weights.
+    start, outgoing weights and the optimiser's slots and count of steps 0. A norm's parameters are reset
+    because a unit whose shift has silenced it would stay silent with any incoming weights.
 
     Several layers are replaced from the first to the last. What connects two replaced units belongs to the
     later one, so it ends as an incoming weight: it is of no effect as long as that unit's own outgoing
     weights are 0, and two adjacent layers that are replaced whole are as at the start, not cut off.
     """
     params = dict(update.params)
-    slots = {slot: dict(of) for slot, of in update.slots.items()}
+    optimizer = update.optimizer
+    slots = {slot: dict(of) for slot, of in optimizer.slots.items()}
+    counts = dict(optimizer.counts)
+    if layer.name in counts:
+        counts[layer.name] = torch.where(chosen_U, 0, counts[layer.name])
     values = {name: fresh[name] for name in _of(layer.incoming, params)}
     for name in (*_of(layer.norm, params), *_per_unit(layer, params)):
         distribution = context.anatomy.distributions[name]
@@ -79,7 +97,7 @@ def replace_units(
     for tensors in (params, *slots.values()):
         weight_OUS = outgoing(layer, tensors)
         tensors[name] = torch.where(chosen_U[:, None], 0.0, weight_OUS).reshape(tensors[name].shape)
-    return update._replace(params=params, slots=slots)
+    return update._replace(params=params, optimizer=optimizer._replace(slots=slots, counts=counts))
 
 
 def _per_unit(layer: HiddenLayer, params: Weights) -> list[str]:

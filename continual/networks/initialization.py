@@ -73,7 +73,7 @@ def torch_default(network: nn.Module) -> dict[str, Distribution]:
             if isinstance(module, nn.Linear | nn.Conv2d):
                 bound = 1 / math.sqrt(_fans(module)[0])
                 found[name] = Distribution(param.shape, "uniform", bound)
-            elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            elif isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm):
                 scale = 1.0 if name.endswith("weight") else 0.0
                 found[name] = Distribution(param.shape, "constant", scale)
             elif isinstance(module, LearntActivation):

@@ -50,6 +50,16 @@ def check_buffers(network: nn.Module, before: dict[str, Tensor]) -> None:
             )
 
 
+def running_statistics(network: nn.Module) -> dict[str, Tensor]:
+    """The buffers that training changes: those of batch norms. All others are constants."""
+    return {
+        f"{path}.{name}" if path else name: buffer
+        for path, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase)
+        for name, buffer in module.named_buffers(recurse=False)
+    }
+
+
 def frozen_names(network: nn.Module) -> tuple[str, ...]:
     """The parameters that are not to be trained."""
     return tuple(name for name, param in network.named_parameters() if not param.requires_grad)

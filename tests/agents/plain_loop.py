@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from continual import random
-from continual.agents.agent import Agent
+from continual.agents.agent import Agent, Batch, Step
 from continual.envs.random_labels import RandomLabels
 from continual.learner import Learner
 from continual.networks.mlp import MLP
@@ -27,7 +27,7 @@ BATCH, CLASSES, IMAGE = 6, tiny.CLASSES, (1, 12, 12)
 OPTIMIZERS = {
     "sgd": SGD(lr=0.05, momentum=0.9),
     "sgd_without_momentum": SGD(lr=0.02),
-    "adam": Adam(lr=3e-3, eps=1e-4),
+    "adam": Adam(lr=3e-3, eps=1e-3),
 }
 
 
@@ -65,6 +65,39 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 }
 
 
+def seen(features: Mapping[str, Tensor]) -> Step:
+    """What an agent that looks at features alone is shown of a step."""
+    nothing = torch.zeros(0)
+    return Step(
+        Batch(nothing, nothing, nothing, features, lambda params, x: (nothing, {})), {}, {}, lambda: {}
+    )
+
+
+class CountingAdam(torch.optim.Optimizer):
+    """Adam with a count of steps for every weight, as continual backprop's authors have it."""
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, eps: float, correction: str) -> None:
+        super().__init__(params, {})
+        self.lr, self.eps, self.correction = lr, eps, correction
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for param in self.param_groups[0]["params"]:
+            state = self.state[param]
+            for name in ("exp_avg", "exp_avg_sq", "count"):
+                state.setdefault(name, torch.zeros_like(param))
+            first, second, count = (state[name] for name in ("exp_avg", "exp_avg_sq", "count"))
+            count.add_(1)
+            first.mul_(0.9).add_(0.1 * param.grad)
+            second.mul_(0.999).add_(0.001 * param.grad**2)
+            if self.correction == "adam":
+                corrected = (second / (1 - 0.999 ** count.double())).sqrt()
+                param -= (self.lr * (first / (1 - 0.9 ** count.double())) / (corrected + self.eps)).float()
+            else:
+                scale = (1 - 0.999 ** count.double()).float()
+                param -= self.lr * scale * first / (second.sqrt() + self.eps)
+
+
 class PlainLoop:
     """Trains one network by the book; a method's test overrides `penalty` or `after_step`.
 
@@ -82,7 +115,12 @@ class PlainLoop:
             )
         else:
             assert isinstance(optimizer, Adam)
-            self.optimizer = torch.optim.Adam(self.network.parameters(), optimizer.lr, eps=optimizer.eps)
+            self.optimizer = CountingAdam(
+                self.network.parameters(),
+                optimizer.lr,
+                optimizer.eps,
+                getattr(agent, "adam_correction", "adam"),
+            )
 
     def start(self, params: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> None:
         self.network.load_state_dict(dict(params))
@@ -90,6 +128,9 @@ class PlainLoop:
 
     def penalty(self) -> Tensor | float:
         return 0.0
+
+    def transformed(self) -> None:
+        """Changes the parameters' gradients before the optimiser sees them."""
 
     def after_step(self, features: dict[str, Tensor]) -> None: ...
 
@@ -99,6 +140,8 @@ class PlainLoop:
         loss = F.cross_entropy(logits, y) + self.penalty()
         self.optimizer.zero_grad()
         loss.backward()
+        with torch.no_grad():
+            self.transformed()
         self.optimizer.step()
         with torch.no_grad():
             self.after_step({name: h.detach() for name, h in features.items()})
@@ -142,7 +185,7 @@ class PlainLoop:
         self.replaced.append((self.steps_done, layer.name, unit))
 
     def _forget(self, param: Tensor, index: object) -> None:
-        for name in ("momentum_buffer", "exp_avg", "exp_avg_sq"):
+        for name in ("momentum_buffer", "exp_avg", "exp_avg_sq", "count"):
             if name in self.optimizer.state[param]:
                 self.optimizer.state[param][name][index] = 0
 

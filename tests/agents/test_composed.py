@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Update, Weights
+from continual.agents.agent import Agent, Context, Step, Update
 from continual.agents.base import Base
 from continual.agents.composed import composed
 from continual.agents.continual_backprop import ContinualBackprop
@@ -17,10 +17,12 @@ from continual.identity import structure
 from continual.learner import Learner
 from continual.schema import check
 from tests import tiny
-from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare
+from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare, seen
 from tests.agents.test_continual_backprop import PlainContinualBackprop
 from tests.agents.test_redo import PlainReDo
 from tests.agents.test_units import NETWORKS as UNFIT
+
+SEEN = seen({})
 
 
 def half_of_squares(loop: PlainLoop) -> Tensor:
@@ -40,7 +42,7 @@ class ReDoWithL2(PlainReDo):
 @pytest.mark.parametrize("network", ["mlp", "convnet"])
 def test_resets_with_a_penalty_equal_a_plain_loop(network: str) -> None:
     agents = [ContinualBackprop(0.2, 0.9, 10 + r, plus=L2(0.01 * (r + 1))) for r in range(2)]
-    for loop in compare(NETWORKS[network](), agents, OPTIMIZERS["adam"], ContinualBackpropWithL2):
+    for loop in compare(NETWORKS[network](), agents, OPTIMIZERS["adam"], ContinualBackpropWithL2, steps=150):
         assert len(loop.replaced) > 10
     recycling = [ReDo(20, 0.6, plus=L2(0.1))]
     (loop,) = compare(NETWORKS[network](), recycling, OPTIMIZERS["sgd"], ReDoWithL2)
@@ -56,7 +58,7 @@ class Adding(Agent):
     def init(self, context: Context) -> Tensor:
         return torch.zeros(())
 
-    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
         bias = update.params["output.bias"] * 2 + self.amount
         return update._replace(params={**update.params, "output.bias": bias}, state=update.state + 1)
 
@@ -66,7 +68,7 @@ def test_the_second_acts_on_what_the_first_left_and_each_has_a_state_of_its_own(
     anatomy = Learner.of(NETWORKS["mlp"](), Base(), OPTIMIZERS["sgd"]).anatomy
     context = Context(anatomy, {}, torch.tensor(0), torch.zeros(2, dtype=torch.int32))
     update = Update({"output.bias": torch.zeros(())}, {}, agent.init(context))
-    after = agent.after_update(update, {}, context)
+    after = agent.after_update(update, SEEN, context)
     assert after.params["output.bias"] == ((0 * 2 + 1) * 2 + 10) * 2 + 100
     assert (after.state.first, *after.state.second) == (1, 1, 1)
 

@@ -8,10 +8,13 @@ from torch.nn import functional as F
 from continual import random
 from continual.agents.agent import Context, Update
 from continual.agents.continual_backprop import ContinualBackprop, _rank
+from continual.errors import ConfigError
 from continual.learner import Learner
 from continual.networks.convnet import ConvNet
 from continual.networks.mlp import MLP
 from continual.networks.network import Network
+from continual.optimizers.adam import Adam
+from continual.optimizers.sgd import Slots
 from continual.tree import Tree
 from tests import tiny
 from tests.agents.plain_loop import (
@@ -23,7 +26,9 @@ from tests.agents.plain_loop import (
     PlainLoop,
     SmallConvNet,
     assert_compiles,
+    batches,
     compare,
+    seen,
     small_mlp,
 )
 
@@ -50,7 +55,7 @@ class PlainContinualBackprop(PlainLoop):
                     for k in range(len(outgoing.bias)):
                         column = outgoing.weight[k, unit * layer.spread + place]
                         outgoing.bias[k] += column.sum().item() * mean
-                fresh = self.draw(layer.incoming)["weight"][unit]
+                fresh = self.agent.reinit_scale * self.draw(layer.incoming)["weight"][unit]
                 self.replace(layer, unit, fresh, 0.0)
                 self.age[layer.name][unit] = 0
                 self.utility[layer.name][unit] = 0.0
@@ -144,6 +149,40 @@ def test_equals_a_plain_loop(network: str, optimizer: str, util_type: str, accum
             assert max(times.count((layer.name, unit)) for unit in range(layer.units)) >= 2
 
 
+@pytest.mark.parametrize("network", ["mlp", "convnet"])
+def test_equals_a_plain_loop_with_what_the_released_code_does(network: str) -> None:
+    agents = [
+        ContinualBackprop(rate, 0.9, 10, reinit_scale=2.45, adam_correction="released") for rate in (0.1, 0.3)
+    ]
+    for loop in compare(NETWORKS[network](), agents, OPTIMIZERS["adam"], PlainContinualBackprop):
+        assert len(loop.replaced) > 20
+
+
+def test_the_released_correction_is_adams() -> None:
+    agent = ContinualBackprop(adam_correction="released")
+    with pytest.raises(ConfigError, match=r"^agent\.adam_correction: released .*optimizer=adam"):
+        Learner.of(small_mlp(), agent, OPTIMIZERS["sgd"])
+
+
+def test_a_replaced_units_weights_are_corrected_as_in_their_first_step() -> None:
+    """Their first step is of the size lr, whatever the gradient; so are those of base's first."""
+    agent = ContinualBackprop(replacement_rate=0.5, maturity_threshold=5)
+    learner = Learner.of(small_mlp(), agent, Adam(lr=1e-3))
+    numbers: dict[str, dict[str, Tensor]] = {"agent": {}, "optimizer": {}}
+    state = learner.init(random.key(0), numbers)
+    seen = 0
+    with torch.no_grad():
+        for step, (x, y) in enumerate(batches(60)):
+            before = state
+            state = learner.step(state, numbers, x, y, random.key(0), torch.tensor(step))
+            fresh_U = before["optimizer"].counts["hidden1"] == 0
+            moved = (state["params"]["output.weight"] - before["params"]["output.weight"])[:, fresh_U].abs()
+            moved = moved[moved > 0]
+            torch.testing.assert_close(moved, torch.full_like(moved, 1e-3), rtol=1e-2, atol=0)
+            seen += len(moved) * (step > 0)
+    assert seen > 100
+
+
 @pytest.mark.parametrize(
     ("network", "image"),
     [
@@ -161,7 +200,9 @@ def test_replacing_units_that_are_constant_changes_no_output(network: Network, i
     x = image.expand(BATCH, *IMAGE)
     with torch.no_grad():
         logits, features = network(x)
-        after = agent.after_update(Update(params, {}, agent.init(context)), features, context)
+        after = agent.after_update(
+            Update(params, Slots({}, {}), agent.init(context)), seen(features), context
+        )
         network.load_state_dict(after.params)
         torch.testing.assert_close(network(x)[0], logits, rtol=1e-5, atol=1e-6)
     for layer in network.hidden_layers:
@@ -182,12 +223,12 @@ def test_replaces_as_many_units_as_the_rate_says(replacement_rate: float, accumu
     anatomy = Learner.of(network, agent, OPTIMIZERS["sgd"]).anatomy
     params = {name: param.detach() for name, param in network.named_parameters()}
     start = Context(anatomy, params, torch.tensor(0), random.key(0))
-    update = Update(params, {}, agent.init(start))
+    update = Update(params, Slots({}, {}), agent.init(start))
     features = {"hidden0": torch.rand(3, units)}
     counts = []
     for step in range(steps):
         context = start._replace(key=random.fold(start.key, step))
-        update = agent.after_update(update, features, context)
+        update = agent.after_update(update, seen(features), context)
         counts.append(int((update.state["hidden0"].age == 0).sum()))
     n = replacement_rate * units
     if accumulate:

@@ -6,7 +6,8 @@ from continual import random
 from continual.agents.agent import Context, Update
 from continual.agents.shrink_and_perturb import ShrinkAndPerturb
 from continual.learner import Learner
-from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare
+from continual.optimizers.sgd import Slots
+from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare, seen
 
 
 class PlainShrinkAndPerturb(PlainLoop):
@@ -28,9 +29,9 @@ def test_leaves_norms_and_the_optimiser_alone() -> None:
     agent = ShrinkAndPerturb(shrink=1.0, perturb_scale=0.0)
     anatomy = Learner.of(network, agent, OPTIMIZERS["sgd"]).anatomy
     params = {name: param.detach() for name, param in network.named_parameters()}
-    slots = {"momentum": {name: torch.ones_like(param) for name, param in params.items()}}
+    state = Slots({"momentum": {name: torch.ones_like(param) for name, param in params.items()}}, {})
     context = Context(anatomy, params, torch.tensor(0), random.key(0))
-    after = agent.after_update(Update(params, slots, {}), {}, context)
-    assert after.slots is slots
+    after = agent.after_update(Update(params, state, {}), seen({}), context)
+    assert after.optimizer is state
     for name, param in after.params.items():
         assert (param is params[name]) if "norm" in name else not param.any(), name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from continual.agents.agent import Context, Update, Weights
+from continual.agents.agent import Context, Step, Update
 from continual.agents.base import Base
 from tests import gpu_code, tiny
 from tests.contracts.every import (
@@ -29,7 +29,7 @@ _LEAST_TRAFFIC = 6
 class Scattering(Base):
     """Adds into one place from many, which a GPU does in no fixed order."""
 
-    def after_update(self, update: Update, features: Weights, context: Context) -> Update:
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
         bias = update.params["output.bias"]
         places = (bias * 100).long() % len(bias)
         return update._replace(params={**update.params, "output.bias": bias.index_add(0, places, bias)})

@@ -116,12 +116,6 @@ class Lazy(Mine):
         self.head = nn.LazyLinear(num_classes)
 
 
-class WithBatchNorm(Mine):
-    def __init__(self, input_shape, num_classes):
-        super().__init__(input_shape, num_classes)
-        self.body.append(nn.BatchNorm1d(6))
-
-
 class WithDropout(Mine):
     def __init__(self, input_shape, num_classes):
         super().__init__(input_shape, num_classes)
@@ -172,8 +166,7 @@ MISTAKES = {
     "Tied": r"network: 'head\.weight' and 'again\.weight' are one parameter \(tied weights\), .*",
     "Counting": r"network: its forward changes the buffer 'seen', which all replicas would share; .*",
     "Lazy": r"network: 'head\.weight' has no shape yet \(a lazy module\); .*",
-    "WithBatchNorm": r"network: 'body\.3' is a batch norm, .*; use a LayerNorm or GroupNorm\.",
-    "WithDropout": rf"network: WithDropout\.forward fails .* random operation .*\({_line('self.body(x)')}\)",
+    "WithDropout": r"network: 'body\.3' is a dropout that draws from PyTorch's own random numbers, .*",
     "LogitsAlone": r"network: LogitsAlone\.forward must return \(logits, features\), not a Tensor\.",
     "FeaturesAsLogits": r"network: .* logits of shape \(2, 5\) for 2 images and 5 classes, not \(2, 6\)\.",
     "OneFeature": r"network: OneFeature\.forward must return as features a dict or list of tensors .*",

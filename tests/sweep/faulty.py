@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights
+from continual.agents.agent import Agent, Batch, Context, Weights
 from continual.tree import Tree
 
 FATAL_STEP = 15
@@ -27,7 +27,7 @@ class Faulty(Agent):
     fate: Literal["fine", "raises", "dies_once", "dies_always"] = "fine"
     diary: str = "diary"
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor | None:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor | None:
         diary = Path(f"{self.diary}.{self.fate}")
         with diary.open("a") as file:
             file.write(".")

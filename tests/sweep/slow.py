@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from continual.agents.agent import Agent, Context, Weights
+from continual.agents.agent import Agent, Batch, Context, Weights
 from continual.schema import NonNegative
 from continual.tree import Tree
 
@@ -18,5 +18,5 @@ class Slow(Agent):
 
     strength: NonNegative = 0.0
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> None:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> None:
         time.sleep(float(os.environ.get(SECONDS, "0")))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from continual.agents.agent import Agent, Context, Weights
+from continual.agents.agent import Agent, Batch, Context, Weights
 from continual.config import Replica
 from continual.errors import ConfigError
 from continual.sweep import packed, workers
@@ -25,7 +25,7 @@ class Looking(Agent):
 
     diary: str = "diary"
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor | None:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor | None:
         Path(self.diary).write_text(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
         return None
 
