@@ -95,6 +95,7 @@ class TrainConfig:
     metrics: dict[str, Any]
     engine: dict[str, Any]
     wandb: dict[str, Any]
+    notes: Any = None
 
 
 _NODES: dict[str, type[EngineConfig] | type[MetricsConfig] | type[WandbConfig]] = {

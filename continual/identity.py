@@ -18,7 +18,7 @@ Config = Mapping[str, Any]
 OWN_TARGETS = "continual."
 """The beginning of the `_target_`s that are this program's own."""
 
-_WITHOUT_EFFECT = ("device", "data_dir", "engine", "wandb")  # but for _EFFECTIVE
+_WITHOUT_EFFECT = ("device", "data_dir", "engine", "wandb", "notes")  # but for _EFFECTIVE
 _EFFECTIVE = {"engine": {"precision": "float32"}}  # with the values of runs from before there was a choice
 _WHERE_DATA_COME_FROM = ("data_dir", "download", "verify")
 
@@ -78,7 +78,7 @@ def obstacles(saved: Config, asked: Config) -> list[str]:
 
 def structure(config: Config) -> str:
     """What replicas must share to be one population: all but the seed, W&B and per-replica numbers."""
-    shared = {name: node for name, node in config.items() if name not in ("seed", "wandb")}
+    shared = {name: node for name, node in config.items() if name not in ("seed", "wandb", "notes")}
     for part in ("agent", "optimizer"):
         shared[part] = _without_numbers(config[part])
     return canonical(shared)

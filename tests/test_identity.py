@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from continual.identity import canonical, config_hash, differing_keys, results_part, structure
+from continual.envs.permuted import PermutedImages
+from continual.identity import (
+    canonical,
+    config_hash,
+    differing_keys,
+    obstacles,
+    results_part,
+    resume_hash,
+    structure,
+)
 from tests import tiny
 
 
@@ -21,6 +30,8 @@ from tests import tiny
         "engine.threads=2",
         "wandb.mode=online",
         "wandb.tags=[a]",
+        "notes=second try",
+        "engine.keep_checkpoint=false",
         "env.dataset.data_dir=elsewhere",
         "env.dataset.download=true",
         "env.dataset.verify=false",
@@ -156,3 +167,23 @@ def test_what_is_not_of_this_program_is_not_imported(tmp_path: Path, monkeypatch
 def test_integers_beyond_the_exact_range_of_a_float_differ() -> None:
     assert canonical(2**53 + 1) != canonical(2**53)
     assert canonical(2**53) == canonical(2.0**53)
+
+
+def test_more_tasks_are_no_obstacle_to_a_resume() -> None:
+    saved = tiny.compose("env=permuted_mnist", "env.num_tasks=3")
+    longer = tiny.changed(saved, "env.num_tasks=5")
+    assert config_hash(longer) != config_hash(saved)
+    assert resume_hash(longer) == resume_hash(saved)
+    assert obstacles(saved, longer) == []
+    assert obstacles(longer, saved) == ["env.num_tasks"]
+    assert obstacles(saved, tiny.changed(longer, "env.steps_per_task=7")) == ["env.steps_per_task"]
+
+
+def test_where_tasks_depend_on_their_number_more_of_them_are_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PermutedImages, "tasks_depend_on_their_number", True)
+    saved = tiny.compose("env=permuted_mnist", "env.num_tasks=3")
+    longer = tiny.changed(saved, "env.num_tasks=5")
+    assert resume_hash(longer) != resume_hash(saved)
+    assert obstacles(saved, longer) == ["env.num_tasks"]
