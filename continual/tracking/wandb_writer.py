@@ -144,7 +144,6 @@ def _open(start: Message) -> "wandb.Run":
             mode=start["mode"],
             resume=start["resume"],
             reinit="create_new",
-            use_dot_wandb=False,
             symlink=False,
             silent=True,
             quiet=True,

@@ -96,6 +96,8 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     """Return the records of all parts of a run, in the order of their start."""
     import wandb
 
+    if tuple(map(int, wandb.__version__.split(".")[:2])) < (0, 31):
+        pytest.skip("this wandb cannot print an offline run; what arrives from one is tested with it too")
     records = []
     for file in sorted(folder.glob("wandb/*/*.wandb"), key=lambda file: file.stat().st_mtime_ns):
         # What `wandb leet inspect --json` calls, without a second for its own start.
