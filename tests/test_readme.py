@@ -8,15 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
-from continual.cli.best import register_best
-from continual.cli.composing import config_folder
-from continual.cli.optuna import Search
+from continual.cli.composing import Composer
+from continual.cli.grid import GridSweeper
+from continual.cli.optuna import OptunaSweeper
 from continual.config import check_config
 
 ROOT = Path(__file__).parents[1]
@@ -32,19 +27,14 @@ def commands(script: str) -> list[str]:
 def test_every_training_command_composes(command: str) -> None:
     words = [word for word in shlex.split(command) if word != "-m" and "weight_clipping" not in word]
     words = [word for word in words if not word.startswith("agent.kappa")]
-    register_best(config_folder() / "best.yaml")
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        if "hydra/sweeper=optuna" in words:
-            search = Search.of(words, GlobalHydra.instance().config_loader())
-            jobs = [job for values in search.edges() for job in search.runs(values)]
-        else:
-            overrides = OverridesParser.create().parse_overrides(words)
-            (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        without_seeds = {tuple(o for o in job if not o.startswith(("seed=", "device=cuda"))) for job in jobs}
-        for job in without_seeds:
-            config = OmegaConf.to_container(compose("train", list(job)), resolve=True)
-            assert isinstance(config, dict)
-            check_config({str(name): node for name, node in config.items()})
+    composer = Composer()
+    composer.swept(words)
+    chooses = OptunaSweeper() if "hydra/sweeper=optuna" in words else GridSweeper()
+    own = [word for word in words if not word.startswith(("hydra.", "hydra/"))]
+    jobs = chooses.foreseen(own, composer)
+    without_seeds = {tuple(o for o in job if not o.startswith(("seed=", "device=cuda"))) for job in jobs}
+    for job in without_seeds:
+        check_config(composer.job(job, 0).config)
 
 
 def test_the_agent_of_the_readme_trains_as_one_population(tmp_path: Path) -> None:
