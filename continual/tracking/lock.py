@@ -110,24 +110,6 @@ def holder(folder: Path) -> str | None:
     return None
 
 
-_held: dict[Path, FolderLock] = {}
-
-
-def hold(folder: Path) -> None:
-    """Keep this folder to this process until `release_held` or its end; InUseError if another has it."""
-    key = folder.absolute()
-    if key not in _held:
-        lock = FolderLock(folder)
-        lock.acquire()
-        _held[key] = lock
-
-
-def release_held() -> None:
-    """Let go of what `hold` has kept."""
-    while _held:
-        _held.popitem()[1].release()
-
-
 def lock_all(folders: Iterable[Path], patience: float) -> ExitStack:
     """A context in which all these folders are locked; InUseError if one of them cannot be."""
     with ExitStack() as stack:

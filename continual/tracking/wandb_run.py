@@ -2,7 +2,7 @@
 
 Every row is on disk first, so W&B is never in the way of training: another process writes the runs
 (`wandb_writer.py`), live where the mode is online, otherwise when the run has ended or is left at a
-pause. Whatever does not reach the server is made good by `sweep.py upload` (`wandb_upload.py`).
+pause. Whatever does not reach the server is made good by `sweep.py upload` (`continual/sweep/upload.py`).
 """
 
 import contextlib
@@ -79,11 +79,12 @@ class WandbRun:
     config: Mapping[str, Any]
     project: str | None
     entity: str | None
+    notes: str | None = None
 
     @classmethod
     def of(cls, replica: Replica) -> "WandbRun":
         """The W&B run of a replica: the choices are columns of its config, all values are in `settings`."""
-        wandb, choices = replica.config["wandb"], replica.choices
+        wandb, choices, notes = replica.config["wandb"], replica.choices, replica.config.get("notes")
         folder = replica.folder.resolve()
         run_id = hashlib.sha256(f"{folder} {resume_hash(replica.config)}".encode()).hexdigest()[:16]
         agent, env = choices.get("agent", "agent"), choices.get("env", "env")
@@ -100,6 +101,7 @@ class WandbRun:
             config={**columns, "seed": replica.config["seed"], "settings": replica.config},
             project=wandb["project"],
             entity=wandb["entity"],
+            notes=None if notes is None else str(notes),
         )
 
     @classmethod
@@ -145,6 +147,7 @@ class WandbWriter:
         self._process: subprocess.Popen[str] | None = None
         self._listener: threading.Thread | None = None
         self._is_lost = False
+        self._patience = 5 * _TIMEOUT
 
     def start(self, run: WandbRun, resumed: bool, live: bool = True) -> None:
         """Begin a run; one that is `resumed` joins what the server has of it.
@@ -153,6 +156,7 @@ class WandbWriter:
         """
         resume = "allow" if resumed and run.mode == "online" else None
         timeout = _SHORT_TIMEOUT if live and "online" in _troubles else _TIMEOUT
+        self._patience += 0 if live else _TIMEOUT
         start = {**asdict(run), "resume": resume, "live": live, "timeout": timeout}
         self._send(run, {"start": start})
 
@@ -193,7 +197,7 @@ class WandbWriter:
         with contextlib.suppress(OSError):
             assert self._process.stdin
             self._process.stdin.close()
-        self._listener.join(5 * _TIMEOUT)
+        self._listener.join(self._patience)
         if self._listener.is_alive():
             _warn("online", "W&B takes too long")
             self._process.kill()

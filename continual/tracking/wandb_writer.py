@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 SECTIONS = ("performance", "plasticity", "plasticity_by_layer")
 
 _AT_A_TIME = 4  # runs that are started at a time, or, where their rows are all there, written
-
 _WAITING = 1000  # messages
 _BYTES_AROUND = 6  # at least, around a key and a value in an offline run's file
 
@@ -92,13 +91,12 @@ class RunWriter(threading.Thread):
                 shutil.rmtree(Path(run.dir).parent / name, ignore_errors=True)
             _remove_parts(parts, start["id"], "offline-run-*", keep=Path(run.dir).parent)
         else:
-            status = last["summary"].get("status") if last else None
-            uploaded = {key: start[key] for key in ("id", "project", "entity")} | {
-                "rows": rows,
-                "status": status,
-            }
+            uploaded = {key: start[key] for key in ("id", "project", "entity")}
+            uploaded |= {"rows": rows, "status": last["summary"].get("status") if last else None}
             (parts / "uploaded.json").write_text(json.dumps(uploaded) + "\n")
             _remove_parts(parts, start["id"], "run-*")
+            for file in parts.glob(f"offline-run-*-{start['id']}*/*.wandb"):
+                file.with_name(f"{file.name}.synced").touch()  # so that `wandb sync` leaves it alone
             self._shared.say(arrived=start["folder"])
 
 
@@ -137,6 +135,7 @@ def _open(start: Message) -> "wandb.Run":
             run_group=start["group"],
             run_job_type=start["job_type"],
             run_tags=tuple(start["tags"]),
+            run_notes=start["notes"],
             project=start["project"],
             entity=start["entity"],
             root_dir=start["folder"] or tempfile.gettempdir(),

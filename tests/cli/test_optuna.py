@@ -245,3 +245,13 @@ def test_another_search_in_the_folder(train: CommandLine, workplace: Path) -> No
         refused = train(*IN_SWEEP, *settings, *another)
         assert refused.error().startswith(f"sweep holds a search {said}")
     assert written(workplace / "sweep") == before
+
+
+def test_the_database_lies_in_the_folder_whatever_its_name(train: CommandLine, workplace: Path) -> None:
+    folder = workplace / "what?x=1&y#z" / "%20"
+    settings = ("hydra.sweeper.n_trials=1", "env.steps_per_task=2", f"hydra.sweep.dir='{folder}'")
+    assert train(*IN_SWEEP, *settings, LR).code == 0
+    assert {path.name for path in folder.glob("*.db")} == {"optuna.db"}
+    assert [path.name for path in workplace.iterdir()] == ["what?x=1&y#z"]
+    assert train(*IN_SWEEP, *settings, "hydra.sweeper.n_trials=2", LR).code == 0
+    assert {path.name for path in folder.glob("[0-9]")} == {"0", "1"}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from continual import fitting
 from continual.agents.agent import Agent, Batch, Context, Weights
 from continual.config import Replica
 from continual.errors import ConfigError
@@ -34,7 +35,7 @@ class Looking(Agent):
 def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(packed, "population_size", lambda run: 2)
+    monkeypatch.setattr(fitting, "population_size", lambda run: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from continual.config import Replica
+from continual.sweep.launcher import Launcher
+from continual.sweep.manifest import Manifest
+from continual.sweep.stopping import StopRequests
 from tests.command_line import CommandLine, written
 from tests.sweep.faulty import FATAL_STEP, mend
 
@@ -175,3 +179,20 @@ def test_an_error_in_this_process_fails_its_population_only_and_can_be_mended(
     assert summary(workplace / "sweep" / "0")["status"] == "completed"
     tables = [(workplace / "sweep" / number / "tasks.csv").read_bytes() for number in "01"]
     assert tables[0] == tables[1]
+
+
+class Cancelling(Launcher):
+    """Ends no run: SLURM would say the same of a job that was cancelled."""
+
+    def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
+        return {run.folder: "its SLURM job 12_0 was cancelled." for run in runs}
+
+
+def test_runs_that_were_cancelled_are_not_called_failed(train: CommandLine, workplace: Path) -> None:
+    (workplace / "hydra" / "launcher").mkdir(parents=True)
+    (workplace / "hydra" / "launcher" / "mine.yaml").write_text(f"_target_: {__name__}.Cancelling\n")
+    finished = train("-m", "--config-dir=.", "hydra/launcher=mine", "hydra.sweep.dir=sweep", "seed=0,1")
+    assert finished.code == 1
+    assert "2 of 2 runs did not end: its SLURM job 12_0 was cancelled. To resume: " in finished.out
+    assert "failed" not in finished.out
+    assert finished.err == "error: sweep/0: its SLURM job 12_0 was cancelled.\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from continual.errors import UserError
-from continual.tracking.lock import FolderLock, InUseError, hold, holder, lock_all, release_held
+from continual.tracking.lock import FolderLock, InUseError, holder, lock_all
 from continual.tracking.storage import StorageError
 
 _TAKE = "import sys, pathlib; from continual.tracking.lock import *; FolderLock(pathlib.Path(sys.argv[1]))"
@@ -38,16 +38,6 @@ def test_all_or_none(tmp_path: Path) -> None:
         FolderLock(folders[2]).acquire()
     for folder in folders:
         FolderLock(folder).acquire()
-
-
-def test_what_is_held_is_held_once(tmp_path: Path) -> None:
-    hold(tmp_path)
-    hold(tmp_path)
-    with pytest.raises(InUseError):
-        FolderLock(tmp_path).acquire()
-    release_held()
-    with FolderLock(tmp_path):
-        pass
 
 
 def test_who_holds_it_is_known_and_looking_takes_nothing(tmp_path: Path) -> None:

@@ -149,6 +149,8 @@ def test_a_lost_server_is_waited_for_once_and_upload_makes_it_good(
     asked = server.asked.copy()
     assert upload(tmp_path) == 0  # nothing is sent twice
     assert server.asked == asked
+    (offline,) = tmp_path.glob("*/wandb/offline-run-*/*.wandb")
+    assert offline.with_name(f"{offline.name}.synced").exists()  # nor by `wandb sync --sync-all`
     assert upload(folders[0], again=True) == 0
     assert server.asked["UpsertBucket"] > asked["UpsertBucket"]
 

@@ -71,6 +71,7 @@ def description(folder: Path, run_id: str = "run0", **changes: Any) -> WandbRun:
         "config": {"agent": "l2_init", "seed": 3, "settings": {"network": {"hidden_size": [100, 50]}}},
         "project": "continual",
         "entity": None,
+        "notes": "what for",
     }
     folder.mkdir(parents=True, exist_ok=True)
     return WandbRun(**arguments | changes)
@@ -184,6 +185,7 @@ def test_offline_run_holds_everything_and_prints_nothing(
     assert start["job_type"] == "l2_init"
     assert start["tags"] == ["mlp", "random_label_digits"]
     assert start["project"] == "continual"
+    assert start["notes"] == "what for"
 
     steps = {metric.get("glob_name"): metric.get("step_metric") for metric in of_type(records, "metric")}
     assert steps.items() >= {f"{name}/*": "task" for name in wandb_writer.SECTIONS}.items()
@@ -327,6 +329,6 @@ def test_an_agents_environment_does_not_overrule_what_a_run_is(
             run.job_type,
             [*run.tags],
         )
-        assert (start["project"], start.get("entity"), start.get("notes")) == (run.project, None, None)
+        assert (start["project"], start.get("entity"), start["notes"]) == (run.project, None, run.notes)
         assert not start.get("sweep_id")
     assert not (tmp_path / "elsewhere").exists()
