@@ -22,9 +22,9 @@ GROUPS = (
         "env/dataset",
         "datasets",
         "Datasets",
-        "They are looked for in `data_dir` (default `$CONTINUAL_DATA_DIR`, else `data`), as torchvision lays them\n"
-        "out; `env.dataset.download=true` fetches those that torchvision can. `digits` ships with scikit-learn.\n"
-        "`npz` reads a file of your own: `x_train, y_train, x_test, y_test`.",
+        "They are looked for in `data_dir` (default `$CONTINUAL_DATA_DIR`, else `data`), as torchvision\n"
+        "lays them out; `env.dataset.download=true` fetches those that torchvision can. `digits` ships with\n"
+        "scikit-learn. `npz` reads a file of your own: `x_train, y_train, x_test, y_test`.",
     ),
 )
 
