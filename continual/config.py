@@ -189,6 +189,13 @@ def check_here(config: Config) -> None:
     check_engine(config, device(config["device"]).type)
 
 
+def config_folder() -> Path:
+    """The folder of the YAML configs: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).parent
+    checkout = package.parent / "conf"
+    return checkout if (checkout / "train.yaml").exists() else package / "conf"
+
+
 def num_steps(config: Config) -> int:
     """How many steps a whole run of this config takes."""
     return int(config["env"]["num_tasks"] * config["env"]["steps_per_task"])

@@ -27,6 +27,7 @@ from continual.cli.grammar import Grammar, dirname, quoted, texts
 from continual.cli.messages import one_sentence
 from continual.cli.plain import plain
 from continual.cli.resolvers import register_resolvers
+from continual.config import config_folder as config_folder
 from continual.errors import ConfigError
 from continual.sweep.jobs import naming
 
@@ -277,13 +278,6 @@ class Composer:
 def compose(overrides: Sequence[str], own_folder: Path | None = None) -> Composed:
     """One run's config with these overrides, of which none sweeps; ConfigError if there is no such config."""
     return Composer(own_folder=own_folder).run(overrides)
-
-
-def config_folder() -> Path:
-    """The folder of the YAML configs: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).parents[1]
-    checkout = package.parent / "conf"
-    return checkout if (checkout / "train.yaml").exists() else package / "conf"
 
 
 @contextmanager

@@ -16,6 +16,8 @@ Field = str | tuple[str, str]
 _NOT_LIT = {"condition": {"test": "lit === null || datum.line === lit", "value": 1}, "value": 0.12}
 _SHOWN = {"filter": "indexof(shown, datum.line) >= 0"}
 _PANEL = {"filter": "datum.panel === panel"}
+# Names take at most two fifths of a chart.
+_NAMES = {"labelLimit": {"expr": "0.4 * containerSize()[0]"}}
 _NUMBERS = {
     "totals": ("line", "rank", "score", "low", "high"),
     "runs": ("line", "rank", "score"),
@@ -64,7 +66,7 @@ def totals_chart(words: str, styles: Spec) -> Spec:
         "field": "label",
         "sort": {"field": "rank", "op": "min"},
         "title": None,
-        "axis": {"labelLimit": 260},
+        "axis": _NAMES,
     }
     x: Spec = {"field": "score", "type": "quantitative", "scale": {"zero": False}, "title": words}
     x["axis"] = {"orient": "top"}
@@ -92,7 +94,7 @@ def totals_chart(words: str, styles: Spec) -> Spec:
     for layer in (runs, low_to_high, means):
         layer["encoding"] |= {"color": styles["color"], "opacity": _NOT_LIT}
         layer["transform"] = [_PANEL, _SHOWN]
-    return {**_chart(), "height": {"step": 19}, "layer": [runs, low_to_high, means]}
+    return {**_chart(), "height": {"step": 19}, "layer": [low_to_high, means, runs]}
 
 
 def curves_chart(x_title: str, styles: Spec, measure: int, table: str = "curves") -> Spec:
@@ -115,7 +117,7 @@ def layer_chart(title: str, layer: int, styles: Spec, family: int, layers: int) 
 def comparisons_chart(words: str, styles: Spec, reference: str) -> Spec:
     """How each group differs from one that is chosen: the mean difference over seeds and its interval."""
     y: Spec = {"field": "label", "sort": {"field": "difference", "order": "descending"}, "title": None}
-    y["axis"] = {"labelLimit": 260}
+    y["axis"] = _NAMES
     x: Spec = {
         "field": "difference",
         "type": "quantitative",
@@ -194,8 +196,8 @@ def surface_chart(
         "title": column,
         "axis": {"labelAngle": 0},
     }
-    score = {"field": "score", "type": "quantitative"}
-    color = {**score, "scale": {"scheme": "viridis", "domain": list(domain)}, "title": words}
+    color: Spec = {"field": "score", "type": "quantitative", "legend": None}
+    color["scale"] = {"scheme": "viridis", "domain": list(domain)}
     about: list[Field] = [
         ("row", row),
         ("column", column),
@@ -255,8 +257,14 @@ def effect_chart(key: str, words: str, values: Sequence[str], number: int, look:
         "height": 260,
         "data": _data("effects"),
         "transform": [
-            {"filter": f"datum.effect === '{number}'"},
-            {"filter": "datum.line < 0 || (datum.panel === panel && indexof(shown, datum.line) >= 0)"},
+            {"filter": f"datum.effect === '{number}' && (datum.line < 0 || datum.panel === panel)"},
+            {"calculate": "datum.line < 0 || indexof(shown, datum.line) >= 0 ? 1 : 0", "as": "is_shown"},
+            # A line is drawn whole if one of its groups is shown.
+            {
+                "joinaggregate": [{"op": "max", "field": "is_shown", "as": "any_shown"}],
+                "groupby": ["name"],
+            },
+            {"filter": "datum.any_shown"},
         ],
         "encoding": {"x": x, "detail": {"field": "name"}},
         "layer": [

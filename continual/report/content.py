@@ -21,7 +21,7 @@ from continual.report.forgetting import (
     past_task_table,
     transfers,
 )
-from continual.report.layout import Layout, common_score, label, lay_out
+from continual.report.layout import Layout, common_names, common_score, label, lay_out
 from continual.report.measures import FIGURES, heading
 from continual.report.published import Published, published_beside
 from continual.report.runs import Runs
@@ -109,7 +109,7 @@ def build(
     `before` come first.
     """
     summary = summarise(runs) if summary is None else summary
-    title = ", ".join(["Results", *runs.common.values()]).replace(", ", ": ", 1)
+    title = ", ".join(["Results", *common_names(runs)]).replace(", ", ": ", 1)
     measure = common_score(runs).name
     data = {"report": summary, measure: measure_by_task(runs, measure)}
     notes = [*runs.notes, *runs.damaged, *(swept.notes + swept.damaged if swept else [])]
@@ -248,6 +248,7 @@ def _effects(
         words = f"Heat maps of {layout.score.words} over a method's strength and its step size."
         yield Section(
             "Sensitivity",
+            ["A frame marks the best configuration without a diverged run, a star one with some."],
             pictures=[
                 Picture(_file_name("sensitivity", panel), words, surfaces_figure(surfaces_here))
                 for panel, surfaces_here in by_panel.items()

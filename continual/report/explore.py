@@ -214,8 +214,8 @@ class Explore:
                     column=cells["column"].map(format_value),
                     best=(cells.index == surface.best).astype(int),
                     words=[
-                        ("-" if np.isnan(cell["score"]) else f"{cell['score']:.3f}")
-                        + (f" {cell['diverged']}d" if cell["diverged"] else "")
+                        ("-" if np.isnan(cell["score"]) else f"{cell['score']:.3g}".replace("0.", "."))
+                        + ("*" if cell["diverged"] else "")
                         for _, cell in cells.iterrows()
                     ],
                 )

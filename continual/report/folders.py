@@ -144,23 +144,25 @@ def _tasks(folder: Path, wanted: int) -> pd.DataFrame:
         table = pd.read_csv(folder / "tasks.csv", dtype={"task_type": str})
         if "task" not in table:
             raise ValueError("no column task")
-        if "task_type" not in table:
-            table["task_type"] = ""
-        table = table.fillna({"task_type": ""})
-        numbers = table.drop(columns="task_type").apply(pd.to_numeric, errors="coerce")
-        spoilt = numbers.isna() & table.drop(columns="task_type").notna()
-        if wanted and spoilt.any(axis=None):
-            raise ValueError(f"column {spoilt.columns[spoilt.any()][0]} holds text")
-        table = numbers.assign(task_type=table["task_type"])[list(table.columns)]
+        table["task_type"] = table["task_type"].fillna("") if "task_type" in table else ""
+        for name in table.columns:
+            if name != "task_type" and not pd.api.types.is_numeric_dtype(table[name]):
+                numbers = pd.to_numeric(table[name], errors="coerce")
+                if wanted and (numbers.isna() & table[name].notna()).any():
+                    raise ValueError(f"column {name} holds text")
+                table[name] = numbers
         # A row that is being written, or was cut, ends the table.
-        whole = (table["task"] == np.arange(len(table))).cummin()
+        whole = table["task"].to_numpy() == np.arange(len(table))
         if "step" in table:
-            whole &= table["step"].notna()
-        if wanted and not whole.all():
-            raise ValueError("its tasks are not 0, 1, 2 ...")
-        table = table[whole].astype({"task": int})
+            whole &= table["step"].notna().to_numpy()
+        if not whole.all():
+            if wanted:
+                raise ValueError("its tasks are not 0, 1, 2 ...")
+            table = table[: int(whole.argmin())]
         if len(table) < wanted:
             raise ValueError(f"{len(table)} of {wanted} tasks")
+        if table["task"].dtype != np.int64:
+            table = table.astype({"task": np.int64})
     except _DAMAGE as error:
         if wanted:
             raise DataError(f"{folder / 'tasks.csv'} is damaged ({_line(error)})") from error

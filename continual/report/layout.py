@@ -9,6 +9,7 @@ import pandas as pd
 from continual.identity import canonical
 from continual.report.grouping import ABSENT
 from continual.report.looks import STYLES, line_style
+from continual.report.names import display_name
 from continual.report.runs import Runs
 from continual.report.score import MIXED, Score
 from continual.report.statistics import summarise
@@ -85,6 +86,11 @@ def common_score(runs: Runs) -> Score:
     return next(iter(scores)) if len(scores) == 1 else MIXED
 
 
+def common_names(runs: Runs) -> list[str]:
+    """The names of the options that all runs share."""
+    return [display_name(group, option) for group, option in runs.common.items()]
+
+
 def shortened(name: str, longest: int = 48) -> str:
     """A name that leaves room for what it names."""
     return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
@@ -94,7 +100,7 @@ def about(runs: Runs, layout: Layout) -> str:
     """What the drawn groups have in common, how many runs they are means of, and what is missing."""
     fewest, most = layout.drawn["n"].min(), layout.drawn["n"].max()
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
-    words = [*runs.common.values(), f"{count} seed{'' if most == 1 else 's'}"]
+    words = [*common_names(runs), f"{count} seed{'' if most == 1 else 's'}"]
     if most > 1:
         words.append("95 % intervals")
     if layout.left_out:
@@ -111,7 +117,8 @@ def label(values: "Mapping[str, Any] | pd.Series[Any]", keys: Sequence[str]) -> 
             continue
         name = name if short.count(name) == 1 else key
         is_option = "." not in key
-        words.append(format_value(values[key]) if is_option else f"{name}={format_value(values[key])}")
+        text = format_value(values[key])
+        words.append(display_name(key, text) if is_option else f"{name}={text}")
     return ", ".join(words)
 
 

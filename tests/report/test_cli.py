@@ -70,7 +70,7 @@ def test_without_a_completed_run_there_is_a_table_but_no_figure(write_run, tmp_p
         "report.md",
     ]
     assert pd.read_csv(tmp_path / "report" / "online_accuracy.csv").empty
-    assert "| base | 1 |" in (tmp_path / "report" / "report.md").read_text()
+    assert "| Plain training | 1 |" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_why_a_run_failed_is_told(write_run, tmp_path, capsys):

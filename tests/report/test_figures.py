@@ -30,7 +30,7 @@ def test_lines_and_bands_are_means_and_intervals(write_run, tmp_path):
     runs = load(tmp_path)
     figure = online_accuracy_figure(runs)
     (axis,) = figure.axes
-    assert legend(figure) == ["l2_init", "base"]  # the better one first
+    assert legend(figure) == ["L2 Init", "Plain training"]  # the better one first
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("task", "online accuracy")
     assert axis.get_title() == "Online accuracy per task"
     assert "3 seeds, 95 % intervals" in axis.texts[0].get_text()
@@ -52,7 +52,7 @@ def test_one_seed_has_no_band(write_run, tmp_path):
     (axis,) = figure.axes
     assert not any(len(band.get_paths()) for band in axis.collections)
     assert axis.texts[0].get_text().endswith("adam, 1 seed")
-    assert legend(figure) == ["base"]
+    assert legend(figure) == ["Plain training"]
 
 
 def test_one_task_is_a_point(write_run, tmp_path):
@@ -74,7 +74,7 @@ def test_long_streams_are_drawn_as_means_and_say_so(write_run, tmp_path):
 def test_groups_without_a_completed_run_are_not_drawn(write_run, tmp_path):
     write_run("0", 0)
     write_run("1", 0, status="diverged", **L2)
-    assert legend(online_accuracy_figure(load(tmp_path))) == ["base"]
+    assert legend(online_accuracy_figure(load(tmp_path))) == ["Plain training"]
 
 
 def test_labels_name_what_differs(write_run, tmp_path):
@@ -82,9 +82,9 @@ def test_labels_name_what_differs(write_run, tmp_path):
     for weight in (0.01, 0.001):
         write_run(str(weight), 0, nodes=with_weight(weight), options={"agent": "l2_init"})
     assert legend(online_accuracy_figure(load(tmp_path))) == [
-        "base",
-        "l2_init, l2_weight=0.001",
-        "l2_init, l2_weight=0.01",
+        "Plain training",
+        "L2 Init, l2_weight=0.001",
+        "L2 Init, l2_weight=0.01",
     ]
 
 
@@ -112,7 +112,7 @@ def test_a_panel_per_environment_with_equal_styles(write_run, tmp_path):
     assert [axis.get_title() for axis in figure.axes] == ["one", "three", "two"]
     for axis in figure.axes:
         assert [line.get_color() for line in axis.get_lines()] == list(PALETTE[:2])
-    assert legend(figure) == ["base", "l2_init"]
+    assert legend(figure) == ["Plain training", "L2 Init"]
 
 
 def test_of_many_groups_the_best_are_drawn(write_run, tmp_path):
@@ -144,7 +144,9 @@ def test_what_goes_with_an_environment_is_said_once_and_names_no_line(write_run,
     layout = lay_out(load(tmp_path))
     assert [title for title, _ in layout.panels()] == ["one", "two"]
     assert layout.implied() == ["one: num_tasks=2.", "two: num_tasks=3."]
-    assert set(layout.styles) == {f"{agent}, lr={lr}" for agent in ("base", "l2_init") for lr in (0.1, 0.2)}
+    assert set(layout.styles) == {
+        f"{agent}, lr={lr}" for agent in ("Plain training", "L2 Init") for lr in (0.1, 0.2)
+    }
 
 
 def test_totals_are_points_on_an_axis_that_shows_their_differences(write_run, tmp_path):
@@ -156,7 +158,7 @@ def test_totals_are_points_on_an_axis_that_shows_their_differences(write_run, tm
     low, high = axis.get_xlim()
     assert 0.79 < low < 0.80
     assert 0.84 < high < 0.85
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["l2_init", "base"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["L2 Init", "Plain training"]
     bottom, top = axis.get_ylim()
     assert bottom > top  # the best on top
     assert [text.get_text() for text in axis.texts[:2]] == ["0.840", "0.810"]

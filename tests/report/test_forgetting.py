@@ -85,7 +85,7 @@ def test_figure(write_run, tmp_path):
     found = past(runs)
     (axis,) = past_task_figure(runs, found, lay_out(runs)).axes
     assert axis.get_xlabel() == "tasks since it was learned"
-    assert [line.get_label() for line in axis.get_lines()] == ["base", "l2_init"]
+    assert [line.get_label() for line in axis.get_lines()] == ["Plain training", "L2 Init"]
     table = past_task_table(runs, found)
     for agent, line in zip(["base", "l2_init"], axis.get_lines(), strict=True):
         rows = table[table["agent"] == agent]
@@ -180,7 +180,7 @@ def test_the_report_has_the_table_of_the_paper_and_the_figure(write_run, tmp_pat
     minus = "\N{MINUS SIGN}"
     cells = [f"{minus}0.400 [{minus}0.400, {minus}0.400]", f"{minus}0.150 [{minus}0.200, {minus}0.100]"]
     cells += ["0.500 [0.500, 0.500]", f"{minus}0.390", f"{minus}0.078", "0.758"]
-    assert f"| ewc | 2 | {' | '.join(cells)} |" in section
+    assert f"| EWC | 2 | {' | '.join(cells)} |" in section
     assert "Left out" not in section
     for kind in ("png", "pdf"):
         assert (report / f"past_task_accuracy.{kind}").stat().st_size > 1000

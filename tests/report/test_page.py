@@ -205,7 +205,7 @@ def test_every_chart_is_drawn_and_nothing_is_complained_of(page, browser):
         size = box.bounding_box()
         assert size["width"] > 250
         assert size["height"] > 60
-    assert {row["label"] for row in browser.drawn("totals", "symbol")} == {"base", "l2_init"}
+    assert {row["label"] for row in browser.drawn("totals", "symbol")} == {"Plain training", "L2 Init"}
     assert len(browser.drawn("totals", "rect")) == 4  # a tick for each run
     assert len(browser.drawn("matrix", "rect")) == 6
     assert len(browser.drawn("surface-0", "rect")) == 4
@@ -221,15 +221,15 @@ def test_every_chart_is_drawn_and_nothing_is_complained_of(page, browser):
 @pytest.mark.browser
 def test_a_click_hides_a_group_everywhere(page, browser):
     browser.open(page)
-    browser.tab.get_by_role("checkbox", name="base").uncheck()
+    browser.tab.get_by_role("checkbox", name="Plain training").uncheck()
     for chart in ("totals", "curves", "layer-0"):
         assert {row["line"] for row in browser.drawn(chart, "symbol")} == {0}
     browser.tab.get_by_role("button", name="none").click()
     assert browser.drawn("curves", "symbol") == []
     browser.tab.get_by_role("button", name="all").click()
-    assert {row["label"] for row in browser.drawn("curves", "symbol")} == {"base", "l2_init"}
+    assert {row["label"] for row in browser.drawn("curves", "symbol")} == {"Plain training", "L2 Init"}
     browser.tab.locator("[data-key=agent]").select_option("base")
-    assert {row["label"] for row in browser.drawn("curves", "symbol")} == {"base"}
+    assert {row["label"] for row in browser.drawn("curves", "symbol")} == {"Plain training"}
     assert browser.console == []
 
 
@@ -243,6 +243,33 @@ def test_pointing_at_a_group_highlights_it_everywhere(page, browser):
 
 
 @pytest.mark.browser
+def test_a_tooltip_has_the_seed_and_the_command_of_a_run(page, browser):
+    browser.open(page)
+    browser.tab.evaluate("window.scrollTo(0, 0)")
+    x, y = browser.tab.evaluate(
+        """() => {
+          const view = views.get("totals"), found = [];
+          const visit = (item, x, y) => {
+            if (item.marktype === "rect" && item.role === "mark")
+              found.push(...item.items.map(({bounds, datum}) =>
+                  [x + (bounds.x1 + bounds.x2) / 2, y + (bounds.y1 + bounds.y2) / 2, datum.line]));
+            (item.items || []).forEach(one => visit(one, x + (one.x || 0), y + (one.y || 0)));
+          };
+          visit(view.scenegraph().root, 0, 0);
+          const [left, top] = view.origin(), inner = view.padding(), tick = found.find(one => one[2] === 0);
+          const box = document.querySelector("[data-chart=totals] canvas").getBoundingClientRect();
+          return [box.x + left + inner.left + tick[0], box.y + top + inner.top + tick[1]];
+        }"""
+    )
+    browser.tab.mouse.move(x - 3, y)
+    browser.tab.mouse.move(x, y, steps=5)
+    browser.tab.wait_for_selector("#vg-tooltip-element.visible")
+    text = browser.tab.inner_text("#vg-tooltip-element")
+    assert "seed" in text
+    assert "python scripts/train.py agent=l2_init seed=" in text
+
+
+@pytest.mark.browser
 def test_selects_change_the_measure_and_the_environment(page, browser):
     browser.open(page)
     select = browser.tab.locator("[data-parameter=measure]")
@@ -253,7 +280,7 @@ def test_selects_change_the_measure_and_the_environment(page, browser):
     select.select_option(label="srank")
     assert {row["mean"] for row in browser.drawn("curves", "symbol")} == {3, 2.5, 1}
     select.select_option(label="online accuracy within tasks")
-    tasks = [row["task"] for row in browser.drawn("curves", "symbol") if row["label"] == "base"]
+    tasks = [row["task"] for row in browser.drawn("curves", "symbol") if row["label"] == "Plain training"]
     assert sorted(tasks) == [0.5, 1, 1.5, 2, 2.5, 3]
     browser.tab.locator("[data-parameter=panel]").select_option("<two>")
     assert {row["panel"] for row in browser.drawn("totals", "symbol")} == {"<two>"}

@@ -44,7 +44,7 @@ def test_strength_over_step_size(write_run, tmp_path):
     write_grid(write_run, "l2", grid, total=lambda p, seed: p["lr"] * 100 + p["l2_weight"] + seed / 10)
     write_grid(write_run, "base", {"lr": (1e-3, 1e-4)})
     (surface,) = surfaces(*found(tmp_path))
-    assert (surface.title, surface.row_key, surface.column_key) == ("l2", "optimizer.lr", "agent.l2_weight")
+    assert (surface.title, surface.row_key, surface.column_key) == ("L2", "optimizer.lr", "agent.l2_weight")
     table = surfaces_table([surface])
     cells = {(row["row"], row["column"]): row["score"] for _, row in table.iterrows()}
     expected = {(lr, w): lr * 100 + w + 0.05 for lr, w in itertools.product(*grid.values())}
@@ -99,7 +99,7 @@ def test_of_many_lines_each_agents_best_is_drawn(write_run, tmp_path):
     runs, _, layout = found(tmp_path)
     (effect,) = [a for a in ablations(runs, layout) if a.key == "optimizer.lr"]
     labels = [line.get_label() for line in ablation_figure(effect).axes[0].get_lines()]
-    assert labels == ["l2, l2_weight=1.0", "l2_init, l2_weight=1e-07"]
+    assert labels == ["L2, l2_weight=1.0", "L2 Init, l2_weight=1e-07"]
 
 
 def test_different_agents_are_no_ablation(write_run, tmp_path):

@@ -19,6 +19,7 @@ from continual.report.looks import DARK_PALETTE, PALETTE
 LONG = 25
 """Tables of more rows are folded."""
 
+_DARK = dict(zip(PALETTE, DARK_PALETTE, strict=True))
 _SCRIPTS = ("vega/vega.min.js", "vega/vega-lite.min.js", "vega/vega-embed.min.js", "page.js")
 
 
@@ -33,6 +34,7 @@ def html_page(report: Report) -> str:
         scripts=[Markup(script) for script in scripts],
         hashes=[_hash(script) for script in scripts],
         style=Markup(_text("page.css")),
+        dark=_DARK,
         long=LONG,
     )
 
@@ -51,7 +53,7 @@ def _data(report: Report) -> Markup:
         },
         "lines": [asdict(line) for line in explorer.lines],
         "panels": explorer.panels,
-        "colors": dict(zip(PALETTE, DARK_PALETTE, strict=True)),
+        "colors": _DARK,
     }
     text = json.dumps(content, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
