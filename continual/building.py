@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from continual import schema
+from continual import random, schema
 from continual.agents.agent import Agent
 from continual.config import Precision, Replica, check_config
 from continual.datasets.dataset import Dataset
@@ -51,7 +51,7 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     check_config(config)
     wanted = {name: config[name] for name in _PREPARED}
     wanted["measures_plasticity"] = config["metrics"]["sample_plasticity"]
-    files = _files_of(config["env"]["dataset"])
+    files = _files_of(config["env"].get("dataset", {}))
     targets = tuple(_targets_in(wanted))
     return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
 
@@ -64,22 +64,38 @@ def _prepare(
     config = json.loads(parts)
     agent: Agent = schema.make(config["agent"], "agent")
     optimizer: Optimizer = schema.make(config["optimizer"], "optimizer")
-    dataset = _dataset(_json(config["env"]["dataset"]), files)
-    environment: Environment = schema.make(config["env"], "env", dataset=dataset)
+    provided = {}
+    if "dataset" in config["env"]:
+        provided["dataset"] = _dataset(_json(config["env"]["dataset"]), files)
+    environment: Environment = schema.make(config["env"], "env", **provided)
     # A module's own draws are those of no replica: they decide only what is frozen, in all of them alike.
     with _saying_what_does_not_fit("network"), torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         network = schema.make(
             config["network"],
             "network",
-            input_shape=dataset.input_shape,
+            input_shape=environment.input_shape,
             num_classes=environment.num_classes,
         )
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    learner = Learner.of(network, agent, optimizer, dtype)
+    learner = Learner.of(network, agent, optimizer, dtype, environment.loss)
     learner = dataclasses.replace(learner, measures_plasticity=config["measures_plasticity"])
-    check_forward(learner.network, dataset.input_shape, environment.num_classes)
+    check_forward(learner.network, environment.input_shape, environment.num_classes)
+    _check_environment(environment, learner)
     return learner, environment
+
+
+def _check_environment(environment: Environment, learner: Learner) -> None:
+    """ConfigError if this environment's tasks cannot be given to this learner."""
+    if environment.output_layer != "keep" and not learner.output_parameters:
+        raise ConfigError(
+            f"env.output_layer: {environment.output_layer} needs a network with an output layer, and this "
+            "one has no weight that could be it."
+        )
+    key = random.stream(random.key(0), "environment")
+    task = environment.task(environment.draw_stream(key), key, 0)
+    _, y_B = environment.training_examples(task, 0, key, torch.zeros(1, dtype=torch.int64))
+    environment.loss.check_targets(y_B)
 
 
 class SharedData(NamedTuple):
@@ -95,6 +111,8 @@ def share_dataset(config: Mapping[str, Any]) -> SharedData | None:
 
     This process uses it there too, and lets go of its own copy. The caller closes it in the end.
     """
+    if "dataset" not in config["env"]:
+        return None
     node, files = _names_of(config)
     try:
         shared = share(_dataset(node, files))
@@ -184,7 +202,7 @@ def population(
     torch.set_flush_denormal(True)
     where = device(config["device"])
     _round_products(engine["precision"])
-    steps = environment.num_tasks * environment.steps_per_task
+    steps = environment.first_step(environment.num_tasks)
     captures = engine["cuda_graph"] is True or (engine["cuda_graph"] == "auto" and where.type == "cuda")
     with _saying_what_does_not_fit("engine.max_replicas"):
         return Population(

@@ -5,6 +5,7 @@ name (`continual.schema`); everything else is typed here.
 """
 
 import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -22,7 +23,8 @@ from continual.schema import Count, Seed
 Config: TypeAlias = Mapping[str, Any]
 Precision: TypeAlias = Literal["float32", "tf32", "bf16"]
 
-# What the program itself adds to the arguments that a node of the config gives.
+# What the program itself adds to the arguments that a node of the config gives; a dataset only where the
+# environment takes one.
 PROVIDED = {
     "agent": (),
     "network": ("input_shape", "num_classes"),
@@ -128,15 +130,17 @@ def check_config(config: Config) -> None:
             if field_.name not in config[name]:
                 raise ConfigError(f"{name}.{field_.name}: missing; give it a value.")
     for name, kind in _kinds().items():
-        schema.check(config[name], name, PROVIDED[name])
+        provided = () if name == "env" and not _takes_data(config["env"]) else PROVIDED[name]
+        schema.check(config[name], name, provided)
         target = config[name]["_target_"]
         located = schema.locate(target)
         if not (isinstance(located, type) and issubclass(located, kind)):
             raise ConfigError(f"{name}._target_: {target} is not a subclass of {kind.__name__}.")
-    if not isinstance(config["env"].get("dataset"), Mapping):
-        raise ConfigError("env.dataset: missing; choose one with env/dataset=...")
-    schema.check(config["env"]["dataset"], "env.dataset")
-    schema.check_kind(config["env"]["dataset"]["_target_"], _dataset_type(), "env.dataset")
+    if _takes_data(config["env"]):
+        if not isinstance(config["env"].get("dataset"), Mapping):
+            raise ConfigError("env.dataset: missing; choose one with env/dataset=...")
+        schema.check(config["env"]["dataset"], "env.dataset")
+        schema.check_kind(config["env"]["dataset"]["_target_"], _dataset_type(), "env.dataset")
     check_device_name(config["device"])
     names = [f"{fraction:g}" for fraction in config["metrics"]["task_fractions"]]
     if len(set(names)) < len(names):
@@ -172,6 +176,14 @@ def _kinds() -> dict[str, type]:
     return {"agent": Agent, "network": nn.Module, "env": Environment, "optimizer": Optimizer}
 
 
+def _takes_data(env: Config) -> bool:
+    """Whether an environment is a view on a dataset; what cannot be found is reported elsewhere."""
+    try:
+        return "dataset" in inspect.signature(schema.locate(env["_target_"])).parameters
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError):
+        return True
+
+
 def check_engine(config: Config, device_type: str) -> None:
     """ConfigError if a device of this type ("cpu" or "cuda") cannot train as the config's engine says."""
     if device_type == "cuda":
@@ -196,6 +208,7 @@ def config_folder() -> Path:
     return checkout if (checkout / "train.yaml").exists() else package / "conf"
 
 
-def num_steps(config: Config) -> int:
-    """How many steps a whole run of this config takes."""
-    return int(config["env"]["num_tasks"] * config["env"]["steps_per_task"])
+def num_steps(config: Config, tasks: int | None = None) -> int:
+    """How many steps a run of this config takes for so many tasks; None: for all of them."""
+    environment: Any = schema.locate(config["env"]["_target_"])
+    return int(environment.num_steps(config["env"], tasks))

@@ -3,13 +3,12 @@
 import copy
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vmap
-from torch.nn import functional as F
 
 from continual import metrics, random
 from continual.agents.agent import (
@@ -25,6 +24,7 @@ from continual.agents.agent import (
 )
 from continual.agents.composed import composed
 from continual.errors import ConfigError
+from continual.losses import CrossEntropy, Loss
 from continual.networks import initialization
 from continual.networks.initialization import Distribution
 from continual.networks.module import check_parameters, frozen_names, running_statistics
@@ -49,10 +49,11 @@ class Learner:
     """A network, an agent and an optimiser, as the functions `init` and `step` of one replica's state.
 
     State: `params` and `initial` (the weights at the start) by name; `buffers` (running statistics),
-    if the network has any; `optimizer`; `agent`; and `online`, the sums of the current task: `correct`
-    predictions, `loss` summed over steps, and `diverged_at`, the step (counted from 1) at which the loss
-    stopped being finite, 0 if it never did. With `measures_plasticity` also `plasticity`, the sample
-    plasticity summed over steps, which takes a second forward pass after each update.
+    if the network has any; `optimizer`; `agent`; and `online`, the sums of the current task: the loss's
+    `measure` over examples (correct predictions, with cross-entropy), `loss` over steps, and `diverged_at`,
+    the step (counted from 1) at which the loss stopped being finite, 0 if it never did. With
+    `measures_plasticity` also `plasticity`, the sample plasticity summed over steps, which takes a second
+    forward pass after each update.
     `numbers` holds what replicas may differ in: {"agent": {...}, "optimizer": {...}}, 0-d tensors.
     """
 
@@ -62,17 +63,23 @@ class Learner:
     anatomy: Anatomy
     dtype: torch.dtype = torch.float32
     measures_plasticity: bool = False
+    loss: Loss = field(default_factory=CrossEntropy)
     training_network: nn.Module | None = None
     """The network in training mode, where that is another function than `network`."""
 
     @classmethod
     def of(
-        cls, network: nn.Module, agent: Agent, optimizer: Optimizer, dtype: torch.dtype = torch.float32
+        cls,
+        network: nn.Module,
+        agent: Agent,
+        optimizer: Optimizer,
+        dtype: torch.dtype = torch.float32,
+        loss: Loss | None = None,
     ) -> "Learner":
         """Put the parts together; ConfigError if the network cannot be trained as one of many.
 
-        The network runs forwards and backwards in `dtype`, which it is turned into; parameters, loss,
-        penalty and optimiser stay in float32, and features are turned back.
+        `loss` is cross-entropy if none is given. The network runs forwards and backwards in `dtype`, which it
+        is turned into; parameters, loss, penalty and optimiser stay in float32, and features are turned back.
         """
         for name, module in network.named_modules():
             if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -88,7 +95,8 @@ class Learner:
         optimizer = composed(agent).trains_with(optimizer)
         network = network.to(dtype)
         training = copy.deepcopy(network).train() if running_statistics(network) else None
-        return cls(network.eval(), agent, optimizer, anatomy, dtype, training_network=training)
+        loss = loss or CrossEntropy()
+        return cls(network.eval(), agent, optimizer, anatomy, dtype, loss=loss, training_network=training)
 
     def to(self, device: torch.device) -> "Learner":
         """The learner of replicas on this device."""
@@ -124,7 +132,7 @@ class Learner:
             "optimizer": optimizer.init(params, seen),
             "agent": agent.init(context),
             "online": {
-                "correct": torch.zeros((), dtype=torch.int64, device=key.device),
+                "measure": torch.zeros((), dtype=self.loss.measure_dtype, device=key.device),
                 "loss": torch.zeros((), dtype=torch.float64, device=key.device),
                 "diverged_at": torch.zeros((), dtype=torch.int64, device=key.device),
                 **({"plasticity": plasticity} if self.measures_plasticity else {}),
@@ -132,9 +140,20 @@ class Learner:
         }
 
     def step(
-        self, state: Tree, numbers: Numbers, x_BCHW: Tensor, y_B: Tensor, key: Tensor, step: Tensor
+        self,
+        state: Tree,
+        numbers: Numbers,
+        x_BCHW: Tensor,
+        y_B: Tensor,
+        key: Tensor,
+        step: Tensor,
+        is_real_B: Tensor | None = None,
     ) -> Tree:
-        """The state after one batch. `step` counts the steps done before (0-d); `key` is the replica's."""
+        """The state after one batch. `step` counts the steps done before (0-d); `key` is the replica's.
+
+        `is_real_B` (bool) says which examples count, where the batch may be a partial one: the others repeat
+        these, for whoever looks at the features.
+        """
         agent, optimizer = self._bound(numbers)
         agent_key = random.fold(random.stream(key, "agent"), step)
         context = Context(self.anatomy, state["initial"], step, agent_key)
@@ -147,8 +166,8 @@ class Learner:
 
         def mean_loss(params: Weights) -> _LossAndMore:
             logits_BK, features, after = self._forward_in_training(params, buffers, x_BCHW, forward_key)
-            loss_B = F.cross_entropy(logits_BK, y_B, reduction="none")
-            return loss_B.mean(), (loss_B, logits_BK, features, after)
+            loss_B = self.loss.per_example(logits_BK, y_B)
+            return _mean(loss_B, is_real_B), (loss_B, logits_BK, features, after)
 
         def objective(params: Weights) -> _LossAndMore:
             mean, outputs = mean_loss(params)
@@ -176,12 +195,15 @@ class Learner:
         online = state["online"]
         # In float64 the mean does not depend on the order of summation, which packing may change. The
         # penalty's value is never needed, so it is never computed: only its gradient is.
-        loss = loss_B.to(torch.float64).mean()
+        loss = _mean(loss_B.to(torch.float64), is_real_B)
+        measured_B = self.loss.measured(logits_BK, y_B)
+        if is_real_B is not None:
+            measured_B = torch.where(is_real_B, measured_B, 0)
         diverged_now = (online["diverged_at"] == 0) & ~torch.isfinite(loss)
         plasticity = {}
         if self.measures_plasticity:
             after_BK, _ = forward(update.params, x_BCHW)
-            loss_after_B = F.cross_entropy(after_BK, y_B, reduction="none")
+            loss_after_B = self.loss.per_example(after_BK, y_B)
             plasticity["plasticity"] = online["plasticity"] + metrics.sample_plasticity(loss_B, loss_after_B)
         return {
             "params": update.params,
@@ -190,12 +212,38 @@ class Learner:
             "optimizer": optimizer.prepared(update.optimizer),
             "agent": update.state,
             "online": {
-                "correct": online["correct"] + (logits_BK.argmax(-1) == y_B).sum(),
+                "measure": online["measure"] + measured_B.sum(),
                 "loss": online["loss"] + loss,
                 "diverged_at": torch.where(diverged_now, step + 1, online["diverged_at"]),
                 **plasticity,
             },
         }
+
+    def boundary(
+        self, state: Tree, numbers: Numbers, key: Tensor, output_layer: str, optimizer_state: str
+    ) -> Tree:
+        """The state after what an environment does to every agent at a task's start (see `Environment`).
+
+        `key` is the replica's for this task.
+        """
+        params, kept = dict(state["params"]), state["optimizer"]
+        if output_layer != "keep":
+            names = self.output_parameters
+            fresh = initialization.draw({name: self.anatomy.distributions[name] for name in names}, key)
+            for name in names:
+                params[name] = torch.zeros_like(fresh[name]) if output_layer == "zero" else fresh[name]
+        if optimizer_state == "renew":
+            agent, optimizer = self._bound(numbers)
+            seen = self._seen_by_optimizer(agent, state["initial"], random.stream(key, "optimizer"))
+            kept = optimizer.init(params, seen)
+        return {**state, "params": params, "optimizer": kept}
+
+    @property
+    def output_parameters(self) -> tuple[str, ...]:
+        """The names of the output layer's weight and bias; none if no layer is known to be that."""
+        roles = self.anatomy.roles
+        modules = {name.rpartition(".")[0] for name, role in roles.items() if role == "output"}
+        return tuple(name for name in roles if name.rpartition(".")[0] in modules)
 
     @property
     def sees_task_starts(self) -> bool:
@@ -220,7 +268,7 @@ class Learner:
 
             def loss(params: Weights) -> Tensor:
                 logits_BK, _, _ = self._forward_in_training(params, buffers, x_BCHW, forward_key)
-                return F.cross_entropy(logits_BK, y_B)
+                return self.loss.per_example(logits_BK, y_B).mean()
 
             grads: Weights = grad(loss)(state["params"])
             return grads
@@ -243,7 +291,7 @@ class Learner:
 
         def loss(weights: Weights, x_CHW: Tensor, y: Tensor) -> Tensor:
             logits_BK, _ = self.forward({**weights, **norms}, x_CHW[None])
-            return F.cross_entropy(logits_BK, y[None])
+            return self.loss.per_example(logits_BK, y[None]).mean()
 
         def squared_gradients(count: int) -> Weights:
             # Gradients of single examples are as large as the parameters each: a few at a time.
@@ -260,11 +308,11 @@ class Learner:
         return agent.end_task(weights, state["agent"], squared_gradients)
 
     def gradient(self, params: Weights, x_BCHW: Tensor, y_B: Tensor) -> Weights:
-        """The gradient of the mean cross-entropy on these images, by the name of the weight."""
+        """The gradient of the mean loss on these images, by the name of the weight."""
 
         def loss(weights: Weights) -> Tensor:
             logits_BK, _ = self.forward({**params, **weights}, x_BCHW)
-            return F.cross_entropy(logits_BK, y_B)
+            return self.loss.per_example(logits_BK, y_B).mean()
 
         grads: Weights = grad(loss)(self._weights(params))
         return grads
@@ -352,3 +400,10 @@ def _roles(
         return "input" if name == matrices[0] and param.ndim > 2 else "hidden"
 
     return {name: role(name, param) for name, param in params.items()}
+
+
+def _mean(values_B: Tensor, is_real_B: Tensor | None) -> Tensor:
+    """The mean over the examples that count."""
+    if is_real_B is None:
+        return values_B.mean()
+    return torch.where(is_real_B, values_B, 0).sum() / is_real_B.sum()

@@ -19,14 +19,15 @@ _MEASURED_EXAMPLES = 1000
 
 def after_fractions(population: Population, fractions: Collection[float]) -> list[Row]:
     """Columns of the task's row that are known before its end, by replica; for fractions that end here."""
-    online, test = population.online_accuracy(), test_accuracy(population, population.task).tolist()
+    measure = population.learner.loss.measure
+    online, test = population.online_measure(), test_measure(population, population.task).tolist()
     return [
         {
             name: value
             for fraction in fractions
             for name, value in (
-                (f"online_accuracy@{fraction:g}", online[r]),
-                (f"test_accuracy@{fraction:g}", test[r]),
+                (f"online_{measure}@{fraction:g}", online[r]),
+                (f"test_{measure}@{fraction:g}", test[r]),
             )
         }
         for r in range(population.size)
@@ -36,7 +37,7 @@ def after_fractions(population: Population, fractions: Collection[float]) -> lis
 def after_task(population: Population, wanted: MetricsConfig) -> list[Row]:
     """The row of the task that has just ended, by replica."""
     environment, task = population.environment, population.task
-    accuracy, loss = population.online_accuracy(), population.online_loss()
+    online, loss = population.online_measure(), population.online_loss()
     measures = {name: values.tolist() for name, values in at_task_end(population, wanted.extra).items()}
     if wanted.gradients:
         measures |= {name: values.tolist() for name, values in gradients(population).items()}
@@ -46,8 +47,8 @@ def after_task(population: Population, wanted: MetricsConfig) -> list[Row]:
         {
             "task": task,
             "task_type": environment.task_type(task),
-            "step": (task + 1) * environment.steps_per_task,
-            "online_accuracy": accuracy[r],
+            "step": environment.first_step(task + 1),
+            f"online_{population.learner.loss.measure}": online[r],
             "online_loss": loss[r],
             **{name: values[r] for name, values in measures.items()},
         }
@@ -56,17 +57,17 @@ def after_task(population: Population, wanted: MetricsConfig) -> list[Row]:
 
 
 def on_past_tasks(population: Population) -> list[list[float]]:
-    """The test accuracies on all tasks before the current one, in their order, by replica."""
-    by_task = [test_accuracy(population, task).tolist() for task in range(population.task)]
+    """The loss's measure on the test data of all tasks before the current one, in their order, by replica."""
+    by_task = [test_measure(population, task).tolist() for task in range(population.task)]
     return [[of_task[r] for of_task in by_task] for r in range(population.size)]
 
 
 def at_task_end(population: Population, extra: Collection[str] = ()) -> dict[str, Tensor]:
-    """Test accuracy on the current task and the measures of plasticity, each [R], on the CPU.
+    """The loss's measure on the task's test data and the measures of plasticity: each [R], on the CPU.
 
     extra: those of metrics.EXTRA_MEASURES that are wanted too.
     """
-    forward = population.learner.forward
+    forward, loss = population.learner.forward, population.learner.loss
 
     def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor, key: Tensor) -> Tree:
         logits, features = forward(params, x)
@@ -75,21 +76,21 @@ def at_task_end(population: Population, extra: Collection[str] = ()) -> dict[str
             features = {name: h[places] for name, h in features.items()}
         weights = {name: params[name] for name in initial}
         return {
-            "test_accuracy": metrics.accuracy(logits, y),
+            f"test_{loss.measure}": loss.mean_measure(logits, y),
             **metrics.plasticity(features, weights, initial, extra),
         }
 
-    return population.on_test_images(population.task, measures)
+    return population.on_test_examples(population.task, measures)
 
 
-def test_accuracy(population: Population, task: int) -> Tensor:
-    """The accuracy on the test images of any task, current, past or to come: [R], on the CPU."""
-    forward = population.learner.forward
+def test_measure(population: Population, task: int) -> Tensor:
+    """The loss's measure on the test data of any task, current, past or to come: [R], on the CPU."""
+    forward, loss = population.learner.forward, population.learner.loss
 
     def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor, key: Tensor) -> Tree:
-        return {"test_accuracy": metrics.accuracy(forward(params, x)[0], y)}
+        return {"test": loss.mean_measure(forward(params, x)[0], y)}
 
-    return population.on_test_images(task, measures)["test_accuracy"]
+    return population.on_test_examples(task, measures)["test"]
 
 
 def gradients(population: Population) -> dict[str, Tensor]:
@@ -99,4 +100,4 @@ def gradients(population: Population) -> dict[str, Tensor]:
     def measures(params: Tree, initial: Tree, x: Tensor, y: Tensor, key: Tensor) -> Tree:
         return metrics.gradients(gradient(params, x, y))
 
-    return population.on_training_images(_MEASURED_EXAMPLES, measures)
+    return population.on_training_examples(_MEASURED_EXAMPLES, measures)

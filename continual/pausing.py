@@ -62,12 +62,13 @@ class Pause:
 
     def _snapshot(self, task: int, step: int) -> Snapshot:
         environment = self._population.environment
-        accuracies = self._population.online_accuracy() if self._population.step_in_task else []
+        measures = self._population.online_measure() if self._population.step_in_task else []
         return Snapshot(
             tasks_done=task,
             num_tasks=environment.num_tasks,
-            steps_done=task * environment.steps_per_task + step,
-            num_steps=environment.num_tasks * environment.steps_per_task,
+            steps_done=environment.first_step(task) + step,
+            num_steps=environment.first_step(environment.num_tasks),
             replicas=self._population.size,
-            online_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
+            measure=environment.loss.measure,
+            online=sum(measures) / len(measures) if measures else None,
         )

@@ -4,18 +4,17 @@ A population holds every tensor of its replicas with a leading replica axis R an
 in place. Nothing here knows what an agent does, and no agent knows that it is one of many.
 """
 
-import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from continual import cpu, random
-from continual.datasets.dataset import Dataset
-from continual.envs.environment import Environment, Task, images
+from continual.envs.environment import Environment, Task
 from continual.errors import ConfigError
 from continual.learner import Learner
 from continual.networks.network import convolves
@@ -23,7 +22,7 @@ from continual.stepping import Capture, Stepper
 from continual.tree import Tree, leaves, transform
 
 _Leaves: TypeAlias = dict[tuple[str, ...], Tensor]
-# (params, initial weights, images, labels) of one replica to numbers of it, by name.
+# (params, initial weights, inputs, targets, key) of one replica to numbers of it, by name.
 Measures: TypeAlias = Callable[[Tree, Tree, Tensor, Tensor, Tensor], Tree]
 
 # What is done once a task goes through the replicas in groups whose largest temporary takes so many bytes.
@@ -56,24 +55,22 @@ class Population:
     ) -> None:
         self.device = device
         self.learner = learner.to(device)
-        dataset = _on_device(environment.dataset, device)
-        self.environment = dataclasses.replace(environment, dataset=dataset)
+        self.environment = environment.to(device)
         self.size = len(seeds)
-        self.chunk_steps = min(chunk_steps, environment.steps_per_task)
+        longest = max(environment.steps(task) for task in range(environment.num_tasks))
+        self.chunk_steps = min(chunk_steps, longest)
         # The library for convolutions on a CPU sums over a group in another order than over a whole, and is
         # slow at groups, and so does PyTorch in a batch norm: replicas are taken one by one, so that packing
         # changes nothing.
         self._one_by_one = device.type == "cpu" and (
-            convolves(self.learner.network, dataset.input_shape) or self.learner.training_network is not None
+            convolves(self.learner.network, environment.input_shape)
+            or self.learner.training_network is not None
         )
         self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
         self._numbers = {
             part: {name: torch.tensor(values, device=device) for name, values in of.items()}
             for part, of in numbers.items()
         }
-        self._scale, self._shift = (
-            torch.tensor(values, device=device).reshape(-1, 1, 1) for values in (dataset.scale, dataset.shift)
-        )
         with torch.no_grad():
             params = sum(p.numel() for p in self.learner.network.parameters())
             init = vmap(self.learner.init, chunk_size=self._together(params))
@@ -81,7 +78,8 @@ class Population:
             # The step writes in place: no two entries may share memory, as params and initial do here.
             self.state: Tree = transform(torch.clone, state)
             self._env_keys = vmap(lambda key: random.stream(key, "environment"))(self._keys)
-            draw = vmap(self.environment.draw_stream, chunk_size=self._together(2 * len(dataset.x_train)))
+            together = self._together(self.environment.draw_size)
+            draw = vmap(self.environment.draw_stream, chunk_size=together)
             self._drawn = draw(self._env_keys)
         self.task, self.step_in_task = -1, 0
         self._task: Task | None = None
@@ -124,11 +122,17 @@ class Population:
             )
 
     def start_task(self, task: int) -> None:
-        """Lay out a task's data for every replica and start its online sums at zero."""
+        """Lay out a task's data for every replica, and do what is done when a task starts from its beginning.
+
+        Online sums start at zero; then comes what the environment does to every agent, and then what the
+        agents do.
+        """
         self.enter_task(task, 0)
         for name, sums in self.state["online"].items():
             if name != "diverged_at":
                 sums.zero_()
+        if (self.environment.output_layer, self.environment.optimizer_state) != ("keep", "keep"):
+            self._reset_at_boundary()
         if task > 0 and self.learner.sees_task_starts:
             self._let_agents_start()
 
@@ -136,14 +140,13 @@ class Population:
         """Go to a step of a task without touching the replicas' state, as after a restore."""
         fresh = self._draw_task(task)
         if self._task is None:
-            self._task = cast(Task, transform(torch.clone, fresh))
+            self._task = transform(torch.clone, dict(fresh))
             self._stepper = self._make_stepper(self._task)
         else:  # in place, as the step always reads the same tensors
-            tensors = dict(leaves(fresh))
-            for path, buffer in leaves(self._task):
-                buffer.copy_(tensors[path])
+            for name, buffer in self._task.items():
+                buffer.copy_(fresh[name])
         self.task, self.step_in_task = task, step
-        self._step.fill_(task * self.environment.steps_per_task + step)
+        self._step.fill_(self.environment.first_step(task) + step)
 
     def advance(self, steps: int) -> None:
         """Do `steps` steps of the current task, at most `chunk_steps`; nothing is read back."""
@@ -161,10 +164,13 @@ class Population:
         self._stepper = self._task = self._shuffled = None
         self.state.clear()
 
-    def online_accuracy(self) -> list[float]:
-        """The mean accuracy over the current task's steps so far, by replica (synchronises)."""
-        images = self.step_in_task * self.environment.batch_size
-        return [correct / images for correct in self.state["online"]["correct"].tolist()]
+    def online_measure(self) -> list[float]:
+        """The mean over the current task's examples so far of the loss's measure, such as accuracy.
+
+        By replica (synchronises).
+        """
+        examples = self.environment.examples(self.task, self.step_in_task)
+        return [measure / examples for measure in self.state["online"]["measure"].tolist()]
 
     def online_loss(self) -> list[float]:
         """The mean loss over the current task's steps so far, by replica (synchronises)."""
@@ -186,36 +192,41 @@ class Population:
         task = self._current_task()
         used = self.environment.task_size(self.task)
 
-        def end(state: Tree, numbers: Tree, key: Tensor, task: Task) -> Tree:
-            rows, labels = task["rows"][:used], task["labels"][:used]
-            x = self._images(self.environment.dataset.x_train, rows, task.get("permutation"))
-            return self.learner.end_task(state, numbers, x, labels, random.fold(key, self.task))
+        def end(state: Tree, numbers: Tree, key: Tensor, env_key: Tensor, task: Task) -> Tree:
+            x, y = self.environment.training_examples(task, self.task, env_key)
+            return self.learner.end_task(state, numbers, x, y, random.fold(key, self.task))
 
         with torch.no_grad():
-            after = vmap(end, chunk_size=self._together_on(used))(self.state, self._numbers, self._keys, task)
+            after = vmap(end, chunk_size=self._together_on(used))(
+                self.state, self._numbers, self._keys, self._env_keys, task
+            )
         for path, leaf in leaves(self.state["agent"]):
             leaf.copy_(dict(leaves(after))[path])
 
-    def on_test_images(self, task: int, measures: Measures) -> dict[str, Tensor]:
-        """`measures(params, initial, x, y, key)` of each replica on any task's test images: [R], on the CPU.
+    def on_test_examples(self, task: int, measures: Measures) -> dict[str, Tensor]:
+        """`measures(params, initial, x, y, key)` of each replica on any task's test data: [R], on the CPU.
 
-        The images may lie class by class; the key, of the replica and the task, is for taking some of them.
+        Examples may lie class by class; the key, of the replica and the task, is for taking some of them.
         """
+        environment = self.environment
         tensors = self._current_task() if task == self.task else self._draw_task(task)
-        if "test_rows" in tensors:
-            pixels, rows = self.environment.dataset.x_test, tensors["test_rows"]
-            labels = tensors["test_labels"]
-        else:
-            pixels, rows, labels = self.environment.dataset.x_train, tensors["rows"], tensors["labels"]
-        used = self.environment.test_size(task)
-        return self._on_images(task, pixels, rows, labels, tensors.get("permutation"), used, used, measures)
 
-    def on_training_images(self, at_most: int, measures: Measures) -> dict[str, Tensor]:
-        """The same on so many of the current task's training images, taken at random if it has more."""
-        task = self._current_task()
-        pixels, used = self.environment.dataset.x_train, self.environment.task_size(self.task)
-        rows, labels, permutation = task["rows"], task["labels"], task.get("permutation")
-        return self._on_images(self.task, pixels, rows, labels, permutation, used, at_most, measures)
+        def examples(tensors: Task, env_key: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+            return environment.test_examples(tensors, task, env_key)
+
+        return self._on_examples(task, tensors, examples, environment.test_size(task), measures)
+
+    def on_training_examples(self, at_most: int, measures: Measures) -> dict[str, Tensor]:
+        """The same on so many of the current task's training examples, taken at random if it has more."""
+        environment, number = self.environment, self.task
+        size = environment.task_size(number)
+
+        def examples(tensors: Task, env_key: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+            places = random.subset(key, at_most, size) if at_most < size else None
+            return environment.training_examples(tensors, number, env_key, places)
+
+        used = min(at_most, size)
+        return self._on_examples(number, self._current_task(), examples, used, measures)
 
     def replica_state(self, replica: int) -> dict[str, Tensor]:
         """A copy of one replica's state on the CPU: tensors by their path joined with "/"."""
@@ -231,35 +242,39 @@ class Population:
         for path, leaf in leaves(self.state):
             leaf[replica].copy_(state["/".join(path)])
 
-    def _on_images(
+    def _on_examples(
         self,
         number: int,
-        pixels: Tensor,
-        rows: Tensor,
-        labels: Tensor,
-        permutation: Tensor | None,
+        task: Task,
+        examples: Callable[[Task, Tensor, Tensor], tuple[Tensor, Tensor]],
         used: int,
-        at_most: int,
         measures: Measures,
     ) -> dict[str, Tensor]:
-        """Measures on at most so many of the first `used` rows, which are those of this task."""
+        """Measures on `used` examples of the task of this number."""
 
-        def one(
-            params: Tree, initial: Tree, key: Tensor, rows: Tensor, labels: Tensor, permutation: Tensor | None
-        ) -> Tree:
+        def one(params: Tree, initial: Tree, key: Tensor, env_key: Tensor, task: Task) -> Tree:
             key = random.fold(random.stream(key, "measured images"), number)
-            rows, labels = rows[:used], labels[:used]
-            if at_most < used:
-                places = random.subset(key, at_most, used)
-                rows, labels = rows[places], labels[places]
-            return measures(params, initial, self._images(pixels, rows, permutation), labels, key)
+            x, y = examples(task, env_key, key)
+            return measures(params, initial, x, y, key)
 
-        in_dims = (0, 0, 0, 0, 0, None if permutation is None else 0)
         with torch.no_grad():
-            found = vmap(one, in_dims, chunk_size=self._together_on(min(used, at_most)))(
-                self._evaluated(), self.state["initial"], self._keys, rows, labels, permutation
+            found = vmap(one, chunk_size=self._together_on(used))(
+                self._evaluated(), self.state["initial"], self._keys, self._env_keys, task
             )
         return {name: values.cpu() for name, values in found.items()}
+
+    def _reset_at_boundary(self) -> None:
+        """What the environment does to every agent at a task's start."""
+        output_layer, optimizer_state = self.environment.output_layer, self.environment.optimizer_state
+
+        def boundary(state: Tree, numbers: Tree, key: Tensor) -> Tree:
+            key = random.fold(random.stream(key, "boundary"), self.task)
+            return self.learner.boundary(state, numbers, key, output_layer, optimizer_state)
+
+        with torch.no_grad():
+            after = dict(leaves(vmap(boundary)(self.state, self._numbers, self._keys)))
+        for path, leaf in leaves(self.state):
+            leaf.copy_(after[path])
 
     def _evaluated(self) -> Tree:
         """The parameters (and buffers) to measure with."""
@@ -269,18 +284,31 @@ class Population:
         """What agents do before a task's first step, on the batches of its first epoch."""
         environment = self.environment
 
-        def start(state: Tree, numbers: Tree, key: Tensor, task: Task, batches: Tensor, step: Tensor) -> Tree:
+        def start(
+            state: Tree,
+            numbers: Tree,
+            key: Tensor,
+            env_key: Tensor,
+            task: Task,
+            batches: Tensor,
+            step: Tensor,
+        ) -> Tree:
             def batch(number: int) -> tuple[Tensor, Tensor]:
-                rows = task["rows"][batches[number]]
-                x = self._images(environment.dataset.x_train, rows, task.get("permutation"))
-                return x, task["labels"][batches[number]]
+                places_B, _ = self._filled(batches[number])
+                return environment.batch(environment.stored, task, places_B, env_key, step + number)
 
             key = random.fold(key, self.task)
             return self.learner.start_task(state, numbers, batch, len(batches), key, step)
 
         with torch.no_grad():
             after = vmap(start, chunk_size=self._together_on(environment.batch_size))(
-                self.state, self._numbers, self._keys, self._current_task(), self._shuffle(0), self._step
+                self.state,
+                self._numbers,
+                self._keys,
+                self._env_keys,
+                dict(self._current_task()),
+                self._shuffle(0),
+                self._step,
             )
         for path, leaf in leaves(self.state):
             leaf.copy_(dict(leaves(after))[path])
@@ -295,28 +323,34 @@ class Population:
             room = int(_WORKING_SHARE_OF_GPU * memory)
         return max(1, min(self.size, room // (4 * numbers)))
 
-    def _together_on(self, images: int) -> int:
-        """How many replicas to work on at a time, when each looks at so many images."""
-        return self._together(images * self.environment.dataset.x_train[0].numel())
-
-    def _images(
-        self, pixels: Tensor, rows: Tensor, permutation: Tensor | None, gather: Callable[..., Tensor] = images
-    ) -> Tensor:
-        return gather(pixels, self._scale, self._shift, rows, permutation)
+    def _together_on(self, examples: int) -> int:
+        """How many replicas to work on at a time, when each looks at so many examples."""
+        return self._together(examples * math.prod(self.environment.input_shape))
 
     def _draw_task(self, number: int) -> Task:
-        # The largest temporary of a draw is an order of the training images, in 64 bits.
-        together = self._together(2 * len(self.environment.dataset.x_train))
+        together = self._together(self.environment.draw_size)
         draw = vmap(lambda drawn, key: self.environment.task(drawn, key, number), chunk_size=together)
         task: Task = draw(self._drawn, self._env_keys)
         return task
+
+    def _filled(self, places_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The places of a batch, and which of them count; None if all do.
+
+        In a partial batch, those that are empty repeat the others.
+        """
+        if not self.environment.has_partial_batches:
+            return places_B, None
+        is_real_B = places_B >= 0
+        again_B = torch.arange(len(places_B), device=places_B.device) % is_real_B.sum()
+        return places_B[again_B], is_real_B
 
     def _make_stepper(self, task: Task) -> Stepper:
         inputs = (
             self.state,
             self._numbers,
             self._keys,
-            task,
+            self._env_keys,
+            dict(task),
             self._places,
             self._cursor,
             self._step,
@@ -324,7 +358,7 @@ class Population:
         stepper = Stepper(
             self._advance,
             inputs,
-            (self.environment.dataset.x_train,),
+            self.environment.stored,
             compiled=self._compiled,
             capture=self._capture,
             one_by_one=self._one_by_one,
@@ -338,25 +372,33 @@ class Population:
         state: Tree,
         numbers: Tree,
         keys: Tensor,
+        env_keys: Tensor,
         task: Task,
         places: Tensor,
         cursor: Tensor,
         step: Tensor,
-        pixels: Tensor,
-        gather: Callable[..., Tensor] = images,
+        *stored: Tensor,
+        gather: Callable[..., Tensor] | None = None,
     ) -> None:
-        """One step of all replicas, written into the same tensors; `gather` does what `images` does."""
+        """One step of all replicas, written into the same tensors; `gather` is `Environment.batch`'s."""
 
         def one(
-            state: Tree, numbers: Tree, key: Tensor, task: Task, places: Tensor, cursor: Tensor, step: Tensor
+            state: Tree,
+            numbers: Tree,
+            key: Tensor,
+            env_key: Tensor,
+            task: Task,
+            places: Tensor,
+            cursor: Tensor,
+            step: Tensor,
         ) -> _Leaves:
-            batch = places.index_select(0, cursor.reshape(1))[0]
-            x = self._images(pixels, task["rows"][batch], task.get("permutation"), gather)
-            after = self.learner.step(state, numbers, x, task["labels"][batch], key, step)
+            places_B, is_real_B = self._filled(places.index_select(0, cursor.reshape(1))[0])
+            x, y = self.environment.batch(stored, task, places_B, env_key, step, gather)
+            after = self.learner.step(state, numbers, x, y, key, step, is_real_B)
             before = dict(leaves(state))
             return {path: leaf for path, leaf in leaves(after) if leaf is not before[path]}
 
-        changed = vmap(one)(state, numbers, keys, task, places, cursor, step)
+        changed = vmap(one)(state, numbers, keys, env_keys, task, places, cursor, step)
         for path, leaf in leaves(state):
             if path in changed:
                 leaf.copy_(changed[path])
@@ -372,7 +414,7 @@ class Population:
         """Fill the chunk's buffer with the places of its batches, from as many epochs as it spans."""
         filled = 0
         while filled < steps:
-            per_epoch = self.environment.task_size(self.task) // self.environment.batch_size
+            per_epoch = self.environment.epoch_steps(self.task)
             epoch, first = divmod(self.step_in_task + filled, per_epoch)
             batches = self._shuffle(epoch)[:, first : first + steps - filled]
             self._places[:, filled : filled + batches.shape[1]] = batches
@@ -386,10 +428,3 @@ class Population:
             batches = draw(self._env_keys)
             self._shuffled = (self.task, epoch, batches)
         return self._shuffled[2]
-
-
-def _on_device(dataset: Dataset, device: torch.device) -> Dataset:
-    names: dict[str, Any] = {
-        name: getattr(dataset, name).to(device) for name in ("x_train", "y_train", "x_test", "y_test")
-    }
-    return dataclasses.replace(dataset, **names)

@@ -40,7 +40,7 @@ def _that_fit(population: Population, checkpoints: Sequence[Checkpoint]) -> list
     found = []
     for checkpoint in checkpoints:
         task, step = checkpoint.position
-        steps = environment.steps_per_task if task < environment.num_tasks else 1
+        steps = environment.steps(task) if task < environment.num_tasks else 1
         if task <= environment.num_tasks and step < steps and population.fits(checkpoint.state):
             found.append(checkpoint)
         else:

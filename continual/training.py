@@ -49,7 +49,7 @@ def train(
         with lock_all((replica.folder for replica in replicas), _SECONDS_FOR_ANOTHER):
             for replica in replicas:
                 frozen.check(replica)
-                run_status.check_data(replica, environment.dataset.fingerprint)
+                run_status.check_data(replica, environment.fingerprint)
             return _train(replicas, learner, environment, report, should_stop)
     except torch.OutOfMemoryError as error:
         if len(replicas) == 1:
@@ -70,7 +70,7 @@ def _train(
 ) -> list[Outcome]:
     config = replicas[0].config
     population = building.population(replicas, learner, environment)
-    wandb, fingerprint = WandbWriter(), environment.dataset.fingerprint
+    wandb, fingerprint = WandbWriter(), environment.fingerprint
     recorders = [Recorder(replica, len(replicas), wandb, fingerprint) for replica in replicas]
     pause = Pause(population, recorders, config["engine"]["checkpoint_minutes"], report, should_stop)
     try:
@@ -85,23 +85,22 @@ def _train(
     finally:
         population.release()
         wandb.close()
-    return [Outcome(r.status, r.total_average_online_accuracy) for r in recorders]
+    return [Outcome(r.status, r.score, r.score_name) for r in recorders]
 
 
 def _run_tasks(
     population: Population, recorders: Sequence[Recorder], wanted: MetricsConfig, pause: Pause
 ) -> None:
     environment = population.environment
-    steps = environment.steps_per_task
-    fraction_steps = {fraction: max(1, round(fraction * steps)) for fraction in wanted.task_fractions}
-    stops = sorted({*fraction_steps.values(), steps})
-
     first_task, first_step = resume(population, recorders)
     next_task = first_task
     pause.begin(first_task, first_step)
     for task in range(first_task, environment.num_tasks):
         if all(recorder.status == "diverged" for recorder in recorders):
             break
+        steps = environment.steps(task)
+        fraction_steps = {fraction: max(1, round(fraction * steps)) for fraction in wanted.task_fractions}
+        stops = sorted({*fraction_steps.values(), steps})
         if task == first_task and first_step > 0:
             population.enter_task(task, first_step)
         else:
@@ -131,11 +130,12 @@ def _record_task(population: Population, recorders: Sequence[Recorder], wanted: 
     """Hand each replica its row of the task that has just ended."""
     diverged_at, rows = population.diverged_at(), measuring.after_task(population, wanted)
     past = measuring.on_past_tasks(population) if wanted.forgetting else None
+    tested = f"test_{population.environment.loss.measure}"
     for r, recorder in enumerate(recorders):
-        # What the last step destroyed has a finite loss before it, and no accuracy after it.
-        if diverged_at[r] or not math.isfinite(float(rows[r]["test_accuracy"])):
+        # What the last step destroyed has a finite loss before it, and no measure after it.
+        if diverged_at[r] or not math.isfinite(float(rows[r][tested])):
             recorder.mark_diverged(diverged_at[r] or int(rows[r]["step"]))
             continue
-        recorder.add_task(rows[r], population.environment.is_scored(population.task))
+        recorder.add_task(rows[r])
         if past is not None:
-            recorder.add_accuracies([*past[r], float(rows[r]["test_accuracy"])])
+            recorder.add_accuracies([*past[r], float(rows[r][tested])])

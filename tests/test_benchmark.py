@@ -61,7 +61,7 @@ def test_the_plain_loop_has_the_losses_and_accuracies_of_the_engine(overrides: l
         losses.append(plain.step().item())
         assert losses[-1] == pytest.approx(theirs, abs=1e-5)
     assert len(set(losses)) == 20
-    assert plain.correct / plain.steps == pytest.approx(population.online_accuracy()[0])
+    assert plain.correct / plain.steps == pytest.approx(population.online_measure()[0])
 
 
 def test_there_is_no_plain_loop_for_other_agents():

@@ -52,7 +52,7 @@ def test_the_accuracy_is_of_the_logits_before_the_update(learner, batch):
         correct += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y))
         state = step(learner, state, batch, count)
-    assert state["online"]["correct"] == correct
+    assert state["online"]["measure"] == correct
     assert float(state["online"]["loss"]) == pytest.approx(loss, rel=1e-6)
     assert state["online"]["diverged_at"] == 0
 

@@ -31,11 +31,11 @@ def test_replicas_start_with_weights_and_tasks_of_their_seeds(configs):
 
 def test_online_sums_start_at_zero_with_every_task(configs):
     trained = run(tiny.population(configs), 20)
-    assert all(0 < accuracy < 1 for accuracy in trained.online_accuracy())
+    assert all(0 < accuracy < 1 for accuracy in trained.online_measure())
     assert all(0.5 < loss < 3 for loss in trained.online_loss())
     trained.start_task(1)
     trained.advance(1)
-    accuracies = [accuracy * 7 for accuracy in trained.online_accuracy()]
+    accuracies = [accuracy * 7 for accuracy in trained.online_measure()]
     assert accuracies == pytest.approx([round(a) for a in accuracies]), "of the one batch so far"
     assert trained.diverged_at() == [0, 0, 0]
 
@@ -63,9 +63,9 @@ def test_measures_are_those_of_the_network_on_its_own_test_images(configs):
 
 def test_any_task_can_be_tested_at_any_time(configs):
     trained = run(tiny.population(configs), task=1)
-    assert torch.equal(measuring.test_accuracy(trained, 1), measuring.at_task_end(trained)["test_accuracy"])
+    assert torch.equal(measuring.test_measure(trained, 1), measuring.at_task_end(trained)["test_accuracy"])
     before = trained.replica_state(0)
-    accuracies = torch.stack([measuring.test_accuracy(trained, task) for task in (0, 2, 3)])
+    accuracies = torch.stack([measuring.test_measure(trained, task) for task in (0, 2, 3)])
     assert len(accuracies.unique(dim=0)) == 3
     assert trained.task == 1
     tiny.assert_equal(trained.replica_state(0), before)

@@ -33,10 +33,11 @@ from tests.datasets.writers import random_arrays
 # No size is a multiple of 4 or 16: the tensors of most replicas then begin at odd places in memory.
 IMAGE = (1, 4, 5)
 CLASSES = 5
-_SETTINGS = ("device=cpu", "wandb.mode=disabled", "engine.compile=false", "env/dataset=npz")
+_SETTINGS = ("device=cpu", "wandb.mode=disabled", "engine.compile=false")
 # For a command line; `small` makes any other env and network as small.
 OVERRIDES = (
     *_SETTINGS,
+    "env/dataset=npz",
     "network.hidden_sizes=[9,9]",
     "env.num_tasks=2",
     "env.steps_per_task=20",
@@ -54,6 +55,11 @@ _SIZES = {
         "samples_per_class": 12,
         "test_samples_per_class": 4,
         "hard_classes": 2,
+        "samples": [33, 34],  # in batches of 7, four epochs are 20 steps
+        "epochs": 4,
+        "slow_bits": 5,
+        "fast_bits": 3,
+        "target_units": 6,
     },
 }
 
@@ -83,16 +89,25 @@ def changed(config: dict[str, Any], override: str) -> dict[str, Any]:
     return {str(key): value for key, value in copied.items()}
 
 
+def takes_data(env: str) -> bool:
+    """Whether this option of conf/env is a view on a dataset; the default one is."""
+    path = config_folder() / "env" / f"{env}.yaml"
+    return not env or "- dataset:" in path.read_text()
+
+
 def small(npz: Path, *overrides: str) -> dict[str, Any]:
     """The config of a run with these overrides, on the images in `npz`, and small in what they leave open."""
     given = {override.partition("=")[0] for override in overrides}
     network = () if "network" in given else ("network=mlp",)
-    config = compose(*_SETTINGS, f"env.dataset.path={npz}", *network, *overrides)
+    env = next((override for override in overrides if override.startswith("env=")), "")
+    data = ("env/dataset=npz", f"env.dataset.path={npz}") if takes_data(env.partition("=")[2]) else ()
+    overrides = tuple(override for override in overrides if data or not override.startswith("env.dataset."))
+    config = compose(*_SETTINGS, *data, *network, *overrides)
     for part, sizes in _SIZES.items():
         for name, size in sizes.items():
             if name in config[part] and f"{part}.{name}" not in given:
-                given_size = config[part][name]
-                config[part][name] = [size] * len(given_size) if isinstance(given_size, list) else size
+                is_one_of_many = isinstance(config[part][name], list) and not isinstance(size, list)
+                config[part][name] = [size] * len(config[part][name]) if is_one_of_many else size
     return config
 
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from continual import random
 from continual.agents.base import Base
 from continual.agents.l2_init import L2Init
-from continual.envs.environment import Environment, images
+from continual.envs.environment import Environment
+from continual.envs.image_tasks import ImageTasks
 from continual.learner import Learner
 from continual.networks import initialization
 from continual.optimizers import SGD, Adam
@@ -25,13 +26,13 @@ class PlainLoop:
     def __init__(self, learner: Learner, environment: Environment, seed: int, device: torch.device) -> None:
         if not isinstance(learner.agent, Base | L2Init):
             raise ValueError(f"there is no plain loop for {type(learner.agent).__name__}")
-        dataset = environment.dataset
+        if not isinstance(environment, ImageTasks):
+            raise ValueError(f"there is no plain loop for {type(environment).__name__}")
         key = random.key(seed)
         self._environment, self._key = environment, random.stream(key, "environment")
         task = environment.task(environment.draw_stream(self._key), self._key, 0)
-        scale, shift = (torch.tensor(of).reshape(-1, 1, 1) for of in (dataset.scale, dataset.shift))
-        x_NCHW = images(dataset.x_train, scale, shift, task["rows"], task.get("permutation"))
-        self._x_NCHW, self._y_N = x_NCHW.to(device), task["labels"].to(device)
+        x_NCHW, y_N = environment.training_examples(task, 0, self._key)
+        self._x_NCHW, self._y_N = x_NCHW.to(device), y_N.to(device)
 
         self._network = copy.deepcopy(learner.network)
         params = initialization.draw(learner.anatomy.distributions, random.stream(key, "weights"))

@@ -133,7 +133,7 @@ def train_frozen(composed: DictConfig) -> float | None:
     except UserError as error:
         record_unless_held([run], str(error))
         return None
-    return outcome.total_average_online_accuracy
+    return outcome.score
 
 
 def _context(loader: ConfigLoader) -> HydraContext:

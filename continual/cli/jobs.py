@@ -26,7 +26,7 @@ class Jobs:
 
     def __post_init__(self) -> None:
         self._known: dict[tuple[str, ...], Job] = {}
-        self._fingerprints: dict[str, str] = {}  # of the data, by structure
+        self._fingerprints: dict[str, str | None] = {}  # of the data, by structure
 
     def compose(self, overrides: Iterable[Sequence[str]], first: int, sweep: Path) -> list[Job]:
         """The jobs with these overrides, numbered from `first`, with the folders that go with their numbers.
@@ -51,7 +51,7 @@ class Jobs:
             with naming(job.number, job.overrides):
                 if kind not in self._fingerprints:
                     _, environment = prepare(job.run.config)
-                    self._fingerprints[kind] = environment.dataset.fingerprint
+                    self._fingerprints[kind] = environment.fingerprint
                 check_data(job.run, self._fingerprints[kind])
 
     def forget(self) -> None:

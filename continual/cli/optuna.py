@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, Trial
 
-log = logging.getLogger(__name__)
+    from continual.scoring import Score
 
-_WORST = 0.0  # an accuracy; what a diverged run counts as, so that the search keeps away from there
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Search:
 class OptunaSweeper(Sweeper):
     """Trains `n_trials` trials, `n_jobs` at a time, on the launcher that is chosen.
 
-    A trial's value is the total average online accuracy, the mean over its seeds; a diverged run counts as 0.
+    A trial's value is the environment's score, the mean over its seeds, as large as possible or as small. A
+    diverged run counts as the worst there is: 0 or infinity.
     A run that fails ends the sweep with its error; the same command tries it again and goes on.
     """
 
@@ -124,11 +125,12 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: Sequence[str], sweep: Sweep) -> None:
         """Search, or resume the search that the sweep's folder holds; UserError if that is another."""
         search = self._search(arguments, sweep.composer)
+        score = _score(sweep.config)
         with _saying_what_is_wrong(sweep.folder / "optuna.db") as database:
-            study = _study(database)
+            study = _study(database, "maximize" if score.higher_is_better else "minimize")
             self._check_that_it_is_the_same(study, search, sweep)
             while trials := self._interrupted(study, search) or self._next_batch(study, search):
-                if not self._train(study, search, trials, sweep):
+                if not self._train(study, search, trials, sweep, score):
                     return
             self._say_the_best(study, search, sweep)
 
@@ -165,7 +167,12 @@ class OptunaSweeper(Sweeper):
             return samplers.RandomSampler(seed=seed)
 
     def _train(
-        self, study: "Study", search: Search, trials: "Sequence[Trial | FrozenTrial]", sweep: Sweep
+        self,
+        study: "Study",
+        search: Search,
+        trials: "Sequence[Trial | FrozenTrial]",
+        sweep: Sweep,
+        score: "Score",
     ) -> bool:
         """Train a batch and report its results to the study; False if one of its runs did not finish."""
         runs_of = [[tuple(run) for run in search.runs(trial.params)] for trial in trials]
@@ -176,7 +183,7 @@ class OptunaSweeper(Sweeper):
         results = dict(zip(distinct, sweep.train(distinct, first_number), strict=True))
         for trial, runs in zip(trials, runs_of, strict=True):
             if all(results[run].reason is None for run in runs):
-                study.tell(trial.number, statistics.fmean(_score(results[run]) for run in runs))
+                study.tell(trial.number, statistics.fmean(_number(results[run], score) for run in runs))
         return all(result.reason is None for result in results.values())
 
     def _check_that_it_is_the_same(self, study: "Study", search: Search, sweep: Sweep) -> None:
@@ -270,12 +277,24 @@ def _seeds(override: Override | None) -> list[list[str]]:
     return [[seed] for seed in dict.fromkeys(grammar.texts(override))]
 
 
-def _score(result: Result) -> float:
-    """A run's total average online accuracy; it has none if it diverged."""
-    return _WORST if result.score is None or math.isnan(result.score) else result.score
+def _score(config: Mapping[str, Any]) -> "Score":
+    """What the trials are compared by; ConfigError if their environment has no score."""
+    from continual.tracking.score import declared_score
+
+    score = declared_score(config)
+    if score is None:
+        raise ConfigError("hydra/sweeper=optuna: this env has no score to search by; set env.score.")
+    return score
 
 
-def _study(database: Path) -> "Study":
+def _number(result: Result, score: "Score") -> float:
+    """A run's score; it has none if it diverged, and then counts as the worst."""
+    if result.score is None or math.isnan(result.score):
+        return 0.0 if score.higher_is_better else math.inf
+    return result.score
+
+
+def _study(database: Path, direction: Literal["maximize", "minimize"]) -> "Study":
     """The study in this file, which is made if there is none."""
     import optuna
     from sqlalchemy.pool import NullPool
@@ -286,9 +305,7 @@ def _study(database: Path) -> "Study":
     storage = optuna.storages.RDBStorage(
         "sqlite://", engine_kwargs={"creator": connect, "poolclass": NullPool}
     )
-    return optuna.create_study(
-        storage=storage, study_name="search", direction="maximize", load_if_exists=True
-    )
+    return optuna.create_study(storage=storage, study_name="search", direction=direction, load_if_exists=True)
 
 
 def _finished(study: "Study") -> "list[FrozenTrial]":

@@ -48,11 +48,11 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
                     return outcome
                 frozen.write(run, composed.hydra)
             outcome = _train(run)
-        score = outcome.total_average_online_accuracy
         log.info(
-            "%s; total average online accuracy %s; results in %s",
+            "%s; %s %s; results in %s",
             outcome.status,
-            "none" if score is None else f"{score:.4f}",
+            (outcome.score_name or "score").replace("_", " "),
+            "none" if outcome.score is None else f"{outcome.score:.4f}",
             folder,
         )
         return outcome

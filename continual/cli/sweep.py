@@ -86,7 +86,7 @@ class Sweep:
     def _result(self, job: Job, reason: str | None) -> Result:
         outcome = outcome_of(job.run)
         if reason is None and outcome is not None:
-            return Result(job, outcome.total_average_online_accuracy)
+            return Result(job, outcome.score)
         if reason is None and self.launcher.detach:
             return Result(job, None)
         return Result(job, None, reason or "it did not finish.")

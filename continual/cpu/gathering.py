@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from continual.envs import environment
+from continual.envs import image_tasks
 
 
 @torch.library.custom_op("continual::images", mutates_args=())
 def images(pixels: Tensor, scale: Tensor, shift: Tensor, rows: Tensor, permutation: Tensor | None) -> Tensor:
-    """What `continual.envs.environment.images` gives, of contiguous tensors."""
-    return environment.images(pixels, scale, shift, rows, permutation).contiguous()
+    """What `continual.envs.image_tasks.images` gives, of contiguous tensors."""
+    return image_tasks.images(pixels, scale, shift, rows, permutation).contiguous()
 
 
 @images.register_fake

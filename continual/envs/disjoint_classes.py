@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.func import vmap
 
 from continual import random
-from continual.envs.environment import Environment, Task
+from continual.envs.environment import EqualTasks, Task
+from continual.envs.image_tasks import ImageTasks
 from continual.errors import ConfigError
 from continual.schema import Count
 from continual.tree import Tree
 
 
-@dataclass(frozen=True)
-class DisjointClasses(Environment):
+@dataclass(frozen=True, kw_only=True)
+class DisjointClasses(ImageTasks, EqualTasks):
     """The classes come in a random order, and each task takes the next ones.
 
     Of each it has `samples_per_class` training images, and `test_samples_per_class` test images to be tested
@@ -27,6 +28,13 @@ class DisjointClasses(Environment):
     test_samples_per_class: Count
 
     def __post_init__(self) -> None:
+        self.check_classes()
+        self._train.check(self.samples_per_class, "env.samples_per_class", "training")
+        self._test.check(self.test_samples_per_class, "env.test_samples_per_class", "test")
+        self.check_batch_size("env.samples_per_class for each class")
+
+    def check_classes(self) -> None:
+        """ConfigError if the dataset has too few classes for the tasks."""
         needed = 0
         for task in range(self.num_tasks):
             needed += self.classes_of(task)
@@ -35,9 +43,6 @@ class DisjointClasses(Environment):
                     f"env.num_tasks: {self.num_tasks} tasks without a common class need more classes than "
                     f"the dataset's {self.dataset.num_classes}; at most {task} tasks are possible."
                 )
-        self._train.check(self.samples_per_class, "env.samples_per_class", "training")
-        self._test.check(self.test_samples_per_class, "env.test_samples_per_class", "test")
-        self.check_batch_size("env.samples_per_class for each class")
 
     @abstractmethod
     def classes_of(self, task: int) -> int:
@@ -46,6 +51,12 @@ class DisjointClasses(Environment):
     @abstractmethod
     def labels_of(self, classes: Tensor) -> Tensor:
         """The labels of a task's classes (the dataset's labels, int64 [n]): int64 [n]."""
+
+    def drawn_classes(self, drawn: Tree, key: Tensor, task: int) -> Tensor:
+        """A task's classes, by the dataset's labels: int64 [n]."""
+        first = sum(self.classes_of(earlier) for earlier in range(task))
+        classes: Tensor = drawn["classes"][first : first + self.classes_of(task)]
+        return classes
 
     def task_size(self, task: int) -> int:
         return self.classes_of(task) * self.samples_per_class
@@ -57,8 +68,7 @@ class DisjointClasses(Environment):
         return {"classes": random.permutation(random.stream(key, "classes"), self.dataset.num_classes)}
 
     def task(self, drawn: Tree, key: Tensor, task: int) -> Task:
-        first = sum(self.classes_of(earlier) for earlier in range(task))
-        classes = drawn["classes"][first : first + self.classes_of(task)]
+        classes = self.drawn_classes(drawn, key, task)
         labels = self.labels_of(classes)
         rows = self._train.draw(random.stream(key, "images"), classes, self.samples_per_class)
         test_rows = self._test.draw(random.stream(key, "test images"), classes, self.test_samples_per_class)

@@ -8,7 +8,7 @@ from continual.envs.disjoint_classes import DisjointClasses
 from continual.schema import Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EasyHard(DisjointClasses):
     """Even tasks are hard, odd ones easy: `hard_classes` and `easy_classes` say how many classes each has.
 

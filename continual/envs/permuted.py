@@ -12,7 +12,7 @@ from continual.schema import Count
 from continual.tree import Tree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PermutedImages(SampledImages):
     """The same images and labels in every task, their pixels in another order.
 

@@ -11,7 +11,7 @@ from continual.envs.sampled import SampledImages
 from continual.tree import Tree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RandomLabels(SampledImages):
     """One subset of the images for all tasks; a task is learnt by memorising its labels.
 

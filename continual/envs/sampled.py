@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from continual import random
-from continual.envs.environment import Environment
+from continual.envs.environment import EqualTasks
+from continual.envs.image_tasks import ImageTasks
 from continual.errors import ConfigError
 from continual.schema import Count
 
 
-@dataclass(frozen=True)
-class SampledImages(Environment):
+@dataclass(frozen=True, kw_only=True)
+class SampledImages(ImageTasks, EqualTasks):
     """Each task has `samples_per_task` of the training images."""
 
     samples_per_task: Count

@@ -96,10 +96,11 @@ def _standing(population: Sequence[Replica]) -> Snapshot:
     return Snapshot(
         tasks_done=task,
         num_tasks=env["num_tasks"],
-        steps_done=min(num_steps(population[0].config), task * env["steps_per_task"] + step),
+        steps_done=min(num_steps(population[0].config), num_steps(population[0].config, task) + step),
         num_steps=num_steps(population[0].config),
         replicas=len(population),
-        online_accuracy=None,
+        measure="",
+        online=None,
     )
 
 

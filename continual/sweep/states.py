@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,10 +82,8 @@ def _run(manifest: Manifest, name: str, owner: str | None, queued: str | None) -
     summary = read_summary(folder)
     done = _rows(folder / "tasks.csv")
     if summary is not None:
-        score = summary.get("total_average_online_accuracy")
+        score = summary["score"]
         error = str(summary.get("error") or "").strip().splitlines()
-        if not (isinstance(score, int | float) and math.isfinite(score)):
-            score = None
         return RunState(str(summary["status"]), done, score, "".join(error[-1:]))
     if holder(folder) is not None:
         return RunState("running", done)

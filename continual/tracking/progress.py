@@ -26,7 +26,8 @@ class Snapshot:
     steps_done: int  # of each replica
     num_steps: int  # of each replica
     replicas: int
-    online_accuracy: float | None  # mean over the replicas, in [0, 1]; None: nothing measured yet
+    measure: str  # what is measured, such as accuracy
+    online: float | None  # the task's so far, the mean over the replicas; None: nothing measured yet
 
 
 class Progress:
@@ -193,9 +194,10 @@ class Progress:
         percent = 100 * done // max(1, self._replica_steps)
         parts = [f"{percent}%", *self._counts()]
 
-        accuracy = self._online_accuracy()
-        if accuracy is not None:
-            parts.append(f"online accuracy {accuracy:.3f}")
+        for measure in dict.fromkeys(one.measure for one in latest):
+            online = self._online(measure)
+            if online is not None:
+                parts.append(f"online {measure.replace('_', ' ')} {online:.3f}")
 
         seconds, steps, replica_steps = self._recent_rates()
         left = self.seconds_left
@@ -210,11 +212,11 @@ class Progress:
                 parts.append(f"{_rate(replica_steps / seconds)} replica-steps/s")
         return " | ".join(parts)
 
-    def _online_accuracy(self) -> float | None:
+    def _online(self, measure: str) -> float | None:
         measured = [
-            (one.online_accuracy, one.replicas)
+            (one.online, one.replicas)
             for one in self._latest.values()
-            if one.online_accuracy is not None
+            if one.measure == measure and one.online is not None
         ]
         if not measured:
             return None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from continual.config import Replica
 from continual.identity import config_hash, resume_hash
 from continual.provenance import submitted, versions
+from continual.scoring import Score
 from continual.tracking.run_folder import Row, RunFolder
-from continual.tracking.score import running_scores
+from continual.tracking.score import ONLINE_ACCURACY, declared_score, measure_of, running_scores, score_of
 from continual.tracking.storage import StorageError
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
@@ -55,7 +56,7 @@ class Recorder:
         self._folder = RunFolder(replica.folder)
         self._replicas = replicas
         self._columns: Row = {}
-        self._scored: list[float] = []
+        self._declared = declared_score(replica.config)
         self._diverged_at = 0
         self._seconds_before = 0.0
         self._started = time.monotonic()
@@ -64,11 +65,19 @@ class Recorder:
         self._live: WandbRun | None = None
 
     @property
-    def total_average_online_accuracy(self) -> float | None:
-        """The mean over the steps of all scored tasks, which are equally long; None if it diverged."""
-        if self.status == "diverged" or not self._scored:
+    def score_name(self) -> str | None:
+        """What the score is called; None if the environment has none."""
+        return None if self._declared is None else self._declared.name
+
+    @property
+    def score(self) -> float | None:
+        """What the run is compared by, so far; None if it diverged or its environment has no score."""
+        return self._mean(self._declared)
+
+    def _mean(self, score: Score | None) -> float | None:
+        if self.status == "diverged":
             return None
-        return math.fsum(self._scored) / len(self._scored)
+        return score_of(self.replica.config, self._folder.tasks.rows, score)
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints in the folder that belong to this config, newest first."""
@@ -100,7 +109,6 @@ class Recorder:
         if self.replica.config["metrics"]["forgetting"]:
             self._folder.forgetting.start([self._padded(row) for row in recorded.get("forgetting", [])])
         self._columns = dict(recorded.get("columns", {}))
-        self._scored = list(recorded.get("scored", []))
         self._seconds_before = recorded.get("wall_seconds", 0.0)
         if recorded.get("diverged_at"):
             self.mark_diverged(recorded["diverged_at"])
@@ -119,13 +127,11 @@ class Recorder:
         """Record what the row of the task in progress will have besides the rest."""
         self._columns |= columns
 
-    def add_task(self, row: Row, scored: bool) -> None:
-        """Record a finished task; `scored` says whether it counts in the total."""
+    def add_task(self, row: Row) -> None:
+        """Record a finished task."""
         row, self._columns = {**row, **self._columns}, {}
         self._folder.tasks.add(row)
-        if scored:
-            self._scored.append(float(row["online_accuracy"]))
-        self._log(row, self.total_average_online_accuracy)
+        self._log(row, self.score)
 
     def add_accuracies(self, accuracies: Sequence[float]) -> None:
         """Record the test accuracy on each task so far, after the last of them."""
@@ -162,7 +168,6 @@ class Recorder:
                     "tasks": self._folder.tasks.rows,
                     "forgetting": self._folder.forgetting.rows,
                     "columns": self._columns,
-                    "scored": self._scored,
                     "diverged_at": self._diverged_at,
                     "wall_seconds": self._seconds(),
                 },
@@ -187,7 +192,10 @@ class Recorder:
         rows = self._folder.tasks.rows
         summary = {
             "status": self.status,
-            "total_average_online_accuracy": self.total_average_online_accuracy,
+            "score": self.score,
+            "score_name": self.score_name,
+            "higher_is_better": None if self._declared is None else self._declared.higher_is_better,
+            **self._total(),
             "num_tasks": len(rows),
             "steps": rows[-1]["step"] if rows else 0,
             "wall_seconds": round(self._seconds(), 3),
@@ -207,6 +215,12 @@ class Recorder:
     def _log(self, row: Row, score: float | None) -> None:
         if self._wandb and self._live:
             self._wandb.log(self._live, {**row, "score": score})
+
+    def _total(self) -> dict[str, float | None]:
+        """The total average online accuracy, where accuracy is what the environment's loss is measured by."""
+        if measure_of(self.replica.config) != "accuracy":
+            return {}
+        return {ONLINE_ACCURACY.name: self._mean(ONLINE_ACCURACY)}
 
     def _transfer(self) -> dict[str, float | None]:
         """Backward transfer, of a completed run that tested its past tasks."""

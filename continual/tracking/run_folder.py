@@ -167,7 +167,7 @@ def data_fingerprint(folder: Path) -> str | None:
 def read_summary(folder: Path) -> dict[str, Any] | None:
     """What the summary.json in this folder says; None where there is none, or none that is whole.
 
-    It then has a `status` and a `total_average_online_accuracy`, a finite number or None.
+    It then has a `status`, a `score`, a finite number or None, and its `score_name` or None.
     """
     path = folder / "summary.json"
     try:
@@ -184,10 +184,13 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     if not isinstance(summary, dict) or summary.get("status") not in _STATUSES:
         _say_unusable(path, "it is damaged")
         return None
-    total = summary.get("total_average_online_accuracy")
-    if isinstance(total, bool) or not isinstance(total, int | float) or not math.isfinite(total):
-        total = None
-    return {**summary, "total_average_online_accuracy": total}
+    # Runs of the time before there was a choice have no "score".
+    before = "total_average_online_accuracy"
+    name = summary.get("score_name", before)
+    score = summary.get("score", summary.get(before))
+    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+        score = None
+    return {**summary, "score": score, "score_name": name if isinstance(name, str) else None}
 
 
 def remove_summary(folder: Path) -> None:

@@ -17,10 +17,14 @@ from continual.tracking.run_folder import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `status` as in summary.json, and its total average online accuracy."""
+    """How a run ended: `status` as in summary.json, its score, and what that is called.
+
+    Both are None where the environment has no score.
+    """
 
     status: str
-    total_average_online_accuracy: float | None
+    score: float | None
+    score_name: str | None
 
 
 def outcome_of(replica: Replica) -> Outcome | None:
@@ -28,7 +32,7 @@ def outcome_of(replica: Replica) -> Outcome | None:
     summary = read_summary(replica.folder)
     if summary is None or summary["status"] == "failed" or _is_shorter(summary, replica):
         return None
-    return Outcome(summary["status"], summary["total_average_online_accuracy"])
+    return Outcome(summary["status"], summary["score"], summary["score_name"])
 
 
 def position(replica: Replica) -> tuple[int, int] | None:
@@ -61,10 +65,10 @@ def record_failure(replica: Replica, reason: str) -> None:
         Recorder(replica, replicas=1).fail(reason)
 
 
-def check_data(replica: Replica, fingerprint: str) -> None:
+def check_data(replica: Replica, fingerprint: str | None) -> None:
     """ConfigError if the run in this folder was trained on other data than those with this fingerprint."""
     before = data_fingerprint(replica.folder)
-    if before is not None and before != fingerprint:
+    if None not in (before, fingerprint) and before != fingerprint:
         raise ConfigError(
             f"the output folder {replica.folder} holds a run on other data (their fingerprint was {before}, "
             f"now it is {fingerprint}); choose another folder, or put the data back as they were."

@@ -263,7 +263,13 @@ def assert_compiles(
     steps: int = 40,
 ) -> None:
     """See that the step is one graph, and that compiled it does the same."""
-    environment = RandomLabels(tiny.dataset(shape=IMAGE), 1, steps, BATCH, samples_per_task=60)
+    environment = RandomLabels(
+        dataset=tiny.dataset(shape=IMAGE),
+        num_tasks=1,
+        steps_per_task=steps,
+        batch_size=BATCH,
+        samples_per_task=60,
+    )
     ends = []
     for compiled in (False, True):
         population = Population(

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from continual import random
+from continual.envs.image_tasks import ImageTasks
 from tests import tiny
 from tests.contracts.every import every_agent, every_env, of_agent
 
@@ -17,12 +18,16 @@ def expected_losses(population, seed, position):
     task_number, step = position
     key = random.stream(random.key(seed), "environment")
     task = env.task(env.draw_stream(key), key, task_number)
-    epoch, batch = divmod(step, env.task_size(task_number) // env.batch_size)
+    epoch, batch = divmod(step, env.epoch_steps(task_number))
     places = env.shuffle(key, task_number, epoch)[batch]
+    params = learner.init(random.key(seed), {"agent": {}, "optimizer": {}})["params"]
+    if not isinstance(env, ImageTasks):
+        x, y = env.batch((), task, places, key, torch.tensor(env.first_step(task_number) + step))
+        return float(F.mse_loss(learner.forward(params, x)[0], y))
+    places = places[places >= 0]
     x = env.dataset.x_train[task["rows"][places]].float()
     if "permutation" in task:
         x = x.flatten(1)[:, task["permutation"]].reshape(x.shape)
-    params = learner.init(random.key(seed), {"agent": {}, "optimizer": {}})["params"]
     logits, _ = learner.forward(params, x / 127.5 - 1)
     return float(F.cross_entropy(logits, task["labels"][places]))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from continual import cpu
-from continual.envs.environment import images
+from continual.envs.image_tasks import images
 
 
 def replayed(pixels, scale, shift, rows, permutation):

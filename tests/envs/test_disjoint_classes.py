@@ -126,7 +126,15 @@ def test_replicas_alone_and_among_others_draw_the_same(env):
 
 def test_classes_come_in_any_order_and_all_images_are_used(data):
     """Over many seeds, each class is as often in the first task, and each of its images as often drawn."""
-    env = NewClasses(data, 2, 9, 5, samples_per_class=3, test_samples_per_class=2, classes_per_task=2)
+    env = NewClasses(
+        dataset=data,
+        num_tasks=2,
+        steps_per_task=9,
+        batch_size=5,
+        samples_per_class=3,
+        test_samples_per_class=2,
+        classes_per_task=2,
+    )
     keys = torch.stack([random.key(seed) for seed in range(3000)])
     drawn = vmap(env.draw_stream)(keys)
     task = vmap(lambda drawn, key: env.task(drawn, key, 0))(drawn, keys)
@@ -140,7 +148,16 @@ def test_classes_come_in_any_order_and_all_images_are_used(data):
 
 
 def test_hard_and_easy_tasks(data):
-    env = EasyHard(data, 5, 9, 5, 6, 3, hard_classes=3, easy_classes=1)
+    env = EasyHard(
+        dataset=data,
+        num_tasks=5,
+        steps_per_task=9,
+        batch_size=5,
+        samples_per_class=6,
+        test_samples_per_class=3,
+        hard_classes=3,
+        easy_classes=1,
+    )
     assert [env.task_type(task) for task in range(5)] == ["hard", "easy", "hard", "easy", "hard"]
     assert [env.is_scored(task) for task in range(5)] == [True, False, True, False, True]
     assert [env.task_size(task) for task in range(5)] == [18, 6, 18, 6, 18]
@@ -251,8 +268,8 @@ def test_what_is_measured_on_some_images_sees_all_classes(tmp_path, data, monkey
     def seen(params, initial, x, y, key):
         return {"labels": y}
 
-    some = population.on_training_images(per_class, seen)["labels"]
-    all_of_them = population.on_training_images(1000, seen)["labels"]
+    some = population.on_training_examples(per_class, seen)["labels"]
+    all_of_them = population.on_training_examples(1000, seen)["labels"]
     assert some.shape == (200, per_class)
     for r in range(200):
         assert all_of_them[r].unique_consecutive().shape == (env.hard_classes,)
@@ -266,7 +283,7 @@ def test_what_is_measured_on_some_images_sees_all_classes(tmp_path, data, monkey
     measured = measuring.at_task_end(population)
     key = random.fold(random.stream(random.key(7), "measured images"), 0)
     params = {name: value[7] for name, value in population.state["params"].items()}
-    rows = population.on_test_images(0, lambda params, initial, x, y, key: {"x": x})["x"][7]
+    rows = population.on_test_examples(0, lambda params, initial, x, y, key: {"x": x})["x"][7]
     features = population.learner.forward(params, rows[random.permutation(key, len(rows))[:3]])[1]
     expected = metrics.plasticity(features, params, params)
     assert float(measured["effective_rank"][7]) == pytest.approx(float(expected["effective_rank"]))
@@ -276,3 +293,21 @@ def test_a_copy_on_another_device_is_the_same_environment(env):
     copy = dataclasses.replace(env, dataset=dataclasses.replace(env.dataset))
     for one, other in zip(tasks(env, KEYS[0]), tasks(copy, KEYS[0]), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("reuse", ["same_order", "new_order"])
+def test_classes_may_be_used_again(data, reuse):
+    """Once all are used, the same tasks come again, or others; within a pass no class comes twice."""
+    pairs = CLASSES // 2
+    common = {"dataset": data, "steps_per_task": 9, "batch_size": 5, "samples_per_class": 6}
+    env = NewClasses(**common, num_tasks=3 * pairs, test_samples_per_class=3, classes_per_task=2, reuse=reuse)
+    drawn = env.draw_stream(KEYS[0])
+    classes = [env.drawn_classes(drawn, KEYS[0], number).tolist() for number in range(env.num_tasks)]
+    passes = [classes[i * pairs : (i + 1) * pairs] for i in range(3)]
+    for one in passes:
+        assert len({k for pair in one for k in pair}) == 2 * pairs
+    assert (passes[0] == passes[1] == passes[2]) == (reuse == "same_order")
+    never = NewClasses(**common, num_tasks=pairs, test_samples_per_class=3, classes_per_task=2)
+    assert [
+        never.drawn_classes(never.draw_stream(KEYS[0]), KEYS[0], number).tolist() for number in range(pairs)
+    ] == passes[0]

@@ -7,7 +7,7 @@ from scipy import stats
 from torch.func import vmap
 
 from continual import random
-from continual.envs.environment import images
+from continual.envs.image_tasks import images
 from continual.envs.permuted import PermutedImages
 from continual.errors import ConfigError
 
@@ -18,7 +18,7 @@ KEYS = torch.stack([random.key(seed) for seed in (0, 1, 2)])
 @pytest.fixture
 def env(dataset):
     return PermutedImages(
-        dataset, num_tasks=4, steps_per_task=9, batch_size=7, samples_per_task=40, test_samples=15
+        dataset=dataset, num_tasks=4, steps_per_task=9, batch_size=7, samples_per_task=40, test_samples=15
     )
 
 

@@ -14,7 +14,7 @@ KEYS = torch.stack([random.key(seed) for seed in (0, 1, 2)])
 
 @pytest.fixture
 def env(dataset):
-    return RandomLabels(dataset, num_tasks=4, steps_per_task=9, batch_size=7, samples_per_task=40)
+    return RandomLabels(dataset=dataset, num_tasks=4, steps_per_task=9, batch_size=7, samples_per_task=40)
 
 
 def tasks(env, key, numbers=range(4)):

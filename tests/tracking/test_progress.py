@@ -26,7 +26,8 @@ def snapshot(
         steps_done=steps,
         num_steps=num_steps,
         replicas=replicas,
-        online_accuracy=accuracy,
+        measure="accuracy",
+        online=accuracy,
     )
 
 
