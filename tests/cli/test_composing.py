@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from continual.cli import grammar
-from continual.cli.composing import Composer, compose, config_folder
+from continual.cli.composing import Composer, compose
 from continual.errors import ConfigError
 
 
@@ -111,12 +111,3 @@ def test_what_is_composed_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     assert composed.params["seed"] == "0,1,2"
     assert composed.launcher["_target_"] == "continual.sweep.packed.PackedLauncher"
     assert composed.choices["env/dataset"] == "mnist"
-
-
-def test_hydra_is_imported_in_this_room_alone() -> None:
-    package = config_folder().parent / "continual"
-    for path in package.rglob("*.py"):
-        # The second is about to call the API.
-        if path.relative_to(package).parts[0] not in ("cli", "reproduce"):
-            lines = [line.strip() for line in path.read_text().splitlines()]
-            assert not [line for line in lines if line.startswith(("import hydra", "from hydra"))], path
