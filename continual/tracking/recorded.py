@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from continual.config import Replica
+from continual.errors import UserError
 from continual.tracking.run_folder import Row, read_summary, read_tasks
-from continual.tracking.score import running_scores
+from continual.tracking.score import RunningScore
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,10 @@ class RecordedRun:
     def read(cls, replica: Replica) -> "RecordedRun":
         """Read the folder; UserError if that cannot be done."""
         rows = read_tasks(replica.folder)
-        return cls(rows, running_scores(replica.config, rows), read_summary(replica.folder))
+        if not all(isinstance(row.get(column), int) for row in rows for column in ("task", "step")):
+            raise UserError(f"{replica.folder / 'tasks.csv'} is damaged: it lacks tasks or steps.")
+        running = RunningScore(replica.config)
+        return cls(rows, [running.add(row) for row in rows], read_summary(replica.folder))
 
     @property
     def has_content(self) -> bool:

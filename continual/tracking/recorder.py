@@ -13,7 +13,7 @@ from continual.identity import config_hash, resume_hash
 from continual.provenance import submitted, versions
 from continual.scoring import Score
 from continual.tracking.run_folder import Row, RunFolder
-from continual.tracking.score import ONLINE_ACCURACY, declared_score, measure_of, running_scores, score_of
+from continual.tracking.score import ONLINE_ACCURACY, RunningScore, declared_score, measure_of, score_of
 from continual.tracking.storage import StorageError
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
@@ -63,6 +63,7 @@ class Recorder:
         self._hash, self._resume_hash = config_hash(replica.config), resume_hash(replica.config)
         self._wandb = wandb
         self._live: WandbRun | None = None
+        self._running = RunningScore(replica.config)
 
     @property
     def score_name(self) -> str | None:
@@ -119,9 +120,8 @@ class Recorder:
             self._live = WandbRun.of(self.replica)
             self._wandb.start(self._live, resumed=checkpoint is not None)
             # A killed process loses what W&B did not have yet; a row that is logged again does no harm.
-            rows = self._folder.tasks.rows
-            for row, score in zip(rows, running_scores(self.replica.config, rows), strict=True):
-                self._log(row, score)
+            for row in self._folder.tasks.rows:
+                self._log(row)
 
     def add_columns(self, columns: Row) -> None:
         """Record what the row of the task in progress will have besides the rest."""
@@ -131,7 +131,7 @@ class Recorder:
         """Record a finished task."""
         row, self._columns = {**row, **self._columns}, {}
         self._folder.tasks.add(row)
-        self._log(row, self.score)
+        self._log(row)
 
     def add_accuracies(self, accuracies: Sequence[float]) -> None:
         """Record the test accuracy on each task so far, after the last of them."""
@@ -212,9 +212,9 @@ class Recorder:
         if self._wandb and self._live:
             self._wandb.end(self._live, summary)
 
-    def _log(self, row: Row, score: float | None) -> None:
+    def _log(self, row: Row) -> None:
         if self._wandb and self._live:
-            self._wandb.log(self._live, {**row, "score": score})
+            self._wandb.log(self._live, {**row, "score": self._running.add(row)})
 
     def _total(self) -> dict[str, float | None]:
         """The total average online accuracy, where accuracy is what the environment's loss is measured by."""

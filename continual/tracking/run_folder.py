@@ -266,9 +266,10 @@ def read_tasks(path: Path) -> list[Row]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path / 'tasks.csv'} cannot be read ({error}).") from error
     whole = text[: text.rfind("\n") + 1]  # a process that is killed may leave a part of a row
-    return [
-        {key: _value(key, cell) for key, cell in row.items()} for row in csv.DictReader(io.StringIO(whole))
-    ]
+    rows = list(csv.DictReader(io.StringIO(whole)))
+    if any(None in row or None in row.values() for row in rows):
+        raise UserError(f"{path / 'tasks.csv'} is damaged: a row has more or fewer cells than the header.")
+    return [{key: _value(key, cell) for key, cell in row.items()} for row in rows]
 
 
 def _value(column: str, cell: str) -> float | int | str:

@@ -49,17 +49,36 @@ def measure_of(config: Mapping[str, Any]) -> str:
     return _environment(config).loss.measure
 
 
-def running_scores(config: Mapping[str, Any], rows: _Rows) -> list[float | None]:
-    """The score of a run so far, after each row of `tasks.csv`; None before the first scored task.
+class RunningScore:
+    """The score of a run so far, as its rows come; None before the first scored task.
 
     A config may be a stranger's: what it names is imported only if it is this program's own. The runs of
     other environments have no scores here, unless they are loaded already.
     """
-    target = str(config["env"].get("_target_"))
-    if not target.startswith(OWN_TARGETS) and target.rpartition(".")[0] not in sys.modules:
-        return [None] * len(rows)
-    score = declared_score(config)
-    return [score_of(config, rows[: i + 1], score) for i in range(len(rows))]
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        target = str(config["env"].get("_target_"))
+        is_known = target.startswith(OWN_TARGETS) or target.rpartition(".")[0] in sys.modules
+        self._environment = _environment(config) if is_known else None
+        self._score = declared_score(config) if is_known else None
+        self._sum = self._weight = 0.0
+        self._steps = 0
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of the score is better."""
+        return self._score is None or self._score.higher_is_better
+
+    def add(self, row: Mapping[str, Any]) -> float | None:
+        """The score with one more row of `tasks.csv`."""
+        steps, self._steps = row["step"] - self._steps, row["step"]
+        if self._environment and self._score and self._environment.is_scored(row["task"]):
+            value = row.get(self._score.column)
+            if isinstance(value, int | float):
+                weight = steps if self._score.is_online else 1
+                self._sum += weight * value
+                self._weight += weight
+        return self._sum / self._weight if self._weight else None
 
 
 def _environment(config: Mapping[str, Any]) -> "type[Environment]":

@@ -15,12 +15,13 @@ from typing import Any
 from continual.config import Replica
 from continual.errors import UserError
 from continual.tracking.recorded import RecordedRun
+from continual.tracking.score import RunningScore
 from continual.tracking.wandb_environment import asked_by_an_agent
 from continual.tracking.wandb_run import WandbRun, WandbWriter
 
 log = logging.getLogger(__name__)
 
-_WORST = 0.0  # an accuracy; what a diverged run counts as, so that the sweep keeps away from there
+_WORST = 0.0  # what a diverged run counts as where more is better, so that the sweep keeps away from there
 _SECONDS_BETWEEN_LOOKS = 5.0
 
 
@@ -71,7 +72,9 @@ class _Follower(threading.Thread):
         for task in range(self._logged, min(map(len, scores))):
             at_task = [of_run[task] for of_run in scores]
             known = [score for score in at_task if score is not None]
-            row: dict[str, Any] = {"task": task, "score": math.fsum(known) / len(known) if known else None}
+            # Where less is better there is no worst: with a diverged run, the call has no more scores.
+            whole = len(known) == len(at_task)
+            row: dict[str, Any] = {"task": task, "score": math.fsum(known) / len(known) if whole else None}
             self._writer.log(self._run, row)
             self._logged = task + 1
 
@@ -82,5 +85,6 @@ class _Follower(threading.Thread):
         except UserError:  # unreadable for now
             return []
         if recorded.status == "diverged":
-            return [_WORST] * int(run.config["env"]["num_tasks"])
+            worst = _WORST if RunningScore(run.config).higher_is_better else None
+            return [worst] * int(run.config["env"]["num_tasks"])
         return recorded.scores

@@ -28,7 +28,7 @@ from continual.tracking.wandb_environment import environment, ignored
 _logger = logging.getLogger(__name__)
 
 _BARE_COLUMNS = frozenset({"task", "task_type", "step"})
-_PERFORMANCE_ENDINGS = ("accuracy", "loss", "transfer", "forgetting", "score")
+_PERFORMANCE_ENDINGS = ("accuracy", "loss", "error", "transfer", "forgetting", "score")
 _COLUMNS_OF_CHOICES = {
     "agent": "agent",
     "network": "network",
@@ -50,8 +50,8 @@ def section_key(column: str) -> str:
 
     - `task`, `task_type` and `step` tell where in the run a row lies and keep their names;
     - a column of one layer, `<measure>/<layer>`, becomes `plasticity_by_layer/<measure>/<layer>`;
-    - what ends in accuracy, loss, transfer, forgetting or score, with or without a fraction of the task
-      (`online_accuracy@0.25`), is `performance/...`;
+    - what ends in accuracy, loss, error, transfer, forgetting or score, with or without a fraction of the
+      task (`online_accuracy@0.25`), is `performance/...`;
     - every other measure is `plasticity/...`.
     """
     if column in _BARE_COLUMNS:

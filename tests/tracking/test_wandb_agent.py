@@ -65,7 +65,9 @@ def test_the_agents_run_has_the_mean_of_all_runs(server: WandbServer, tmp_path: 
     with agents_run(runs):  # in which, anywhere, the runs are trained
         for run, accuracies in zip(runs, [(0.1, 0.2, 0.6), (0.3, 0.4, 0.8), (0.9,)], strict=True):
             run.folder.mkdir(parents=True)
-            rows = "".join(f"{task},,20,{accuracy}\n" for task, accuracy in enumerate(accuracies))
+            rows = "".join(
+                f"{task},,{20 * (task + 1)},{accuracy}\n" for task, accuracy in enumerate(accuracies)
+            )
             (run.folder / "tasks.csv").write_text("task,task_type,step,online_accuracy\n" + rows)
         summary = {"status": "diverged", "total_average_online_accuracy": None, "num_tasks": 1}
         (runs[2].folder / "summary.json").write_text(json.dumps(summary))

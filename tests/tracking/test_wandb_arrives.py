@@ -159,14 +159,18 @@ def test_what_is_trained_now_or_damaged_is_missing(
     server: WandbServer, tmp_path: Path, npz: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    damaged, in_use, _ = trained(tmp_path, npz, "disabled", "disabled", "disabled")
+    damaged, in_use, _, cut, scrambled = trained(tmp_path, npz, *["disabled"] * 5)
     (damaged / ".hydra" / "config.yaml").write_text("{")
+    (cut / "tasks.csv").write_text((cut / "tasks.csv").read_text()[:-5] + "\n0,\n")
+    (scrambled / "tasks.csv").write_text("a,b\n1,2\n")
     with FolderLock(in_use):
         assert main(["upload", str(tmp_path)]) == 1
     assert [run.config["seed"] for run in server.runs.values()] == [2]
     assert "0/.hydra does not hold a whole config" in caplog.text
     assert "1 is in use by process" in caplog.text
-    assert "runs sent: 1; at W&B before: 0; missing: 2" in caplog.text
+    assert "3/tasks.csv is damaged: a row has" in caplog.text
+    assert "4/tasks.csv is damaged: it lacks tasks" in caplog.text
+    assert "runs sent: 1; at W&B before: 0; missing: 4" in caplog.text
 
 
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,6 +145,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
         ("test_accuracy", "performance/test_accuracy"),
         ("test_accuracy@0.25", "performance/test_accuracy@0.25"),
         ("score", "performance/score"),
+        ("online_squared_error", "performance/online_squared_error"),
         ("one_step_backward_transfer", "performance/one_step_backward_transfer"),
         ("dead_unit_fraction", "plasticity/dead_unit_fraction"),
         ("dormant_unit_fraction", "plasticity/dormant_unit_fraction"),
