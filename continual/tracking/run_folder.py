@@ -222,7 +222,7 @@ def _checked_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(saved, dict):
         raise _Damaged(f"it holds a {type(saved).__name__}")
     kinds = {"config_hash": str, "task": int, "step_in_task": int, "state": dict, "recorded": dict}
-    recorded = {"tasks": list, "forgetting": list, "columns": dict, "scored": list}
+    recorded = {"tasks": list, "forgetting": list, "columns": dict}
     for of, wanted in ((saved, kinds), (saved.get("recorded"), recorded)):
         for name, kind in wanted.items():
             if not isinstance(of, dict) or not isinstance(of.get(name), kind):
@@ -231,7 +231,6 @@ def _checked_checkpoint(path: Path) -> dict[str, Any]:
     is_whole = (
         all(isinstance(tensor, torch.Tensor) for tensor in saved["state"].values())
         and all(isinstance(row, dict) for row in rows)
-        and all(isinstance(score, float) for score in saved["recorded"]["scored"])
         and (len(saved["recorded"]["tasks"]) == saved["task"] or saved["recorded"].get("diverged_at"))
         and saved["step_in_task"] >= 0
     )

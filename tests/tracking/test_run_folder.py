@@ -28,7 +28,6 @@ def checkpoint(task: int = 2, **changed: Any) -> dict[str, Any]:
         "tasks": [{"task": t} for t in range(task)],
         "forgetting": [],
         "columns": {},
-        "scored": [0.5] * task,
         "diverged_at": 0,
         "wall_seconds": 1.0,
     }
@@ -81,7 +80,6 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
         checkpoint(step_in_task=-1),
         checkpoint(recorded={"tasks": []}),
         checkpoint(recorded={**checkpoint()["recorded"], "tasks": [{"task": 0}]}),
-        checkpoint(recorded={**checkpoint()["recorded"], "scored": ["a"]}),
     ],
 )
 def test_a_checkpoint_of_another_kind_gives_way(
