@@ -9,9 +9,12 @@ import pytest
 from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
+from continual import building
 from continual.cli.best import register_best
 from continual.cli.composing import config_folder
-from continual.config import check_config
+from continual.config import check_config, num_steps
+from continual.errors import UserError
+from continual.schema import locate
 from tests import tiny
 from tests.datasets.writers import random_arrays, write_npz
 from tests.sweep.subprocesses import ROOT
@@ -179,3 +182,65 @@ def test_a_sweep_over_agents_and_optimizers(tmp_path):
         for env, agent, optimizer, lr, _ in CELLS
         if env == "random_label_mnist" and agent in ("base", "redo")
     }
+
+
+# Presets by paper: parameters of the network, steps of a run, and inputs and outputs of its data.
+PUBLISHED = {
+    "kumar2024": (89_610, 312_500, (1, 28, 28), 10),
+    "dohare2024/slowly_changing_regression": (111, 3_000_000, (1, 1, 20), 1),
+    "dohare2024/slowly_changing_regression_released": (111, 1_000_000, (1, 1, 20), 1),
+    "dohare2024/online_permuted_mnist": (9_594_010, 48_000_000, (1, 28, 28), 10),
+    "dohare2024/continual_imagenet": (177_218, 6_000_000, (3, 32, 32), 2),
+    "elsayed2024/input_permuted_mnist": (282_160, 1_000_000, (1, 28, 28), 10),
+    "elsayed2024/label_permuted_emnist": (287_747, 1_000_000, (1, 28, 28), 47),
+    "elsayed2024/label_permuted_cifar10": (62_006, 1_000_000, (3, 32, 32), 10),
+    "elsayed2024/label_permuted_mini_imagenet": (674_950, 1_000_000, (1, 1, 2048), 100),
+    "elsayed2024_clipping/input_permuted_mnist": (282_160, 15_000_000, (1, 28, 28), 10),
+    "farias2025/permuted_mnist": (89_610, 312_500, (1, 28, 28), 10),
+    "farias2025/random_label_mnist": (89_610, 1_500_000, (1, 28, 28), 10),
+    "farias2025/random_label_cifar": (58_842, 160_000, (3, 32, 32), 10),
+    "farias2025/continual_imagenet": (58_034, 60_000, (3, 32, 32), 2),
+    "lillo2026/permuted_mnist": (89_610, 312_500, (1, 28, 28), 10),
+    "lillo2026/random_label_mnist": (89_610, 1_500_000, (1, 28, 28), 10),
+    "lillo2026/random_label_cifar": (58_842, 1_500_000, (3, 32, 32), 10),
+    "lillo2026/easy_hard_cifar100": (67_932, 23_400, (3, 32, 32), 100),
+    "lillo2026/continual_imagenet": (58_034, 60_000, (3, 32, 32), 2),
+}
+
+
+def test_every_preset_is_in_the_table():
+    folder = config_folder() / "experiment"
+    names = {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")}
+    assert names == set(PUBLISHED) | {"paper", "quickstart"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_of_other_papers(name):
+    parameters, steps, shape, outputs = PUBLISHED[name]
+    config = tiny.compose(f"experiment={name}", "device=cpu")
+    check_config(config)
+    assert num_steps(config) == steps
+    node = dict(config["network"])
+    made = locate(node.pop("_target_"))(shape, outputs, **node)
+    assert sum(parameter.numel() for parameter in made.parameters()) == parameters
+
+
+def test_a_preset_whose_data_are_absent_is_one_sentence(tmp_path):
+    for name in ("elsayed2024/label_permuted_mini_imagenet", "elsayed2024/label_permuted_emnist"):
+        config = tiny.compose(f"experiment={name}", "device=cpu", f"data_dir={tmp_path}")
+        with pytest.raises(UserError) as caught:
+            building.prepare(config)
+        assert str(tmp_path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sweep", ["dohare2024", "elsayed2024", "lillo2026"])
+def test_grids_of_other_papers(sweep):
+    name = {"dohare2024": "online_permuted_mnist", "elsayed2024": "label_permuted_emnist"}
+    preset = f"experiment={sweep}/{name.get(sweep, 'permuted_mnist')}"
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        composed = hydra.compose("train", [f"sweep={sweep}", preset], return_hydra_config=True)
+    params = OmegaConf.to_container(composed.hydra.sweeper.params)
+    assert {"optimizer.lr", "seed"} <= set(params)
+    for key in params:
+        assert OmegaConf.select(composed, key) is not None, key

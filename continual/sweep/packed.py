@@ -106,7 +106,7 @@ def _standing(population: Sequence[Replica]) -> Snapshot:
 
 def names_main(run: Replica) -> bool:
     """Whether a run's config names what the main module of this process defines, as a notebook does."""
-    nodes = [*run.config.values(), run.config["env"]["dataset"]]
+    nodes = [*run.config.values(), run.config["env"].get("dataset")]
     return any(isinstance(node, dict) and str(node.get("_target_")).startswith("__main__.") for node in nodes)
 
 
