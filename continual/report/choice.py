@@ -58,6 +58,32 @@ def best(runs: "Runs", metric: str | None, by: Sequence[str], seeds: Sequence[in
     )
 
 
+def only_best(runs: "Runs") -> tuple["Runs", str]:
+    """The best configuration of each agent alone, and a sentence on the seeds that it was chosen by.
+
+    Where all of them have runs with seeds that played no part in the choice, those alone are kept.
+    """
+    choices = [
+        choice for _, groups in _families(runs, ["agent"]) if (choice := choose(runs, groups)) is not None
+    ]
+    if not choices:
+        raise ConfigError("--best: no agent has a configuration whose runs are completed.")
+    groups = [choice.group for choice in choices]
+    used = {seed for choice in choices for seed in choice.seeds}
+    completed = runs.runs[runs.runs["status"] == "completed"]
+    fresh = [set(completed[completed["group"] == group]["seed"]) - used for group in groups]
+    if all(fresh):
+        seeds = sorted(set.union(*fresh))
+        return runs.only(groups, seeds), (
+            "Of each agent the best configuration is shown, with runs whose seeds had no part in its choice."
+        )
+    return runs.only(groups), (
+        "Warning: of each agent the best configuration is shown, chosen by the same seeds "
+        f"({', '.join(map(str, sorted(used)))}) that it is shown with. That flatters it, and most of all "
+        "agents with many configurations; scripts/reproduce.py runs fresh seeds."
+    )
+
+
 def choose(
     runs: "Runs",
     groups: Sequence[int],

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from continual.errors import UserError
 from continual.report.escaping import printable
 
+SIZES = ("icml", "icml-wide", "neurips", "iclr", "jmlr", "slide")
+
 if TYPE_CHECKING:
     from continual.report.content import Report, Section
 
@@ -17,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write the files and name them; 1 after a user's error, else 0."""
     parser = argparse.ArgumentParser(
         description="Average runs over their seeds, grouped by whatever config keys differ, and write "
-        "tables (CSV, Markdown), figures (PNG, PDF) and one page with all of them (HTML).",
+        "tables (CSV, Markdown), figures (PNG, PDF, SVG) and one page with all of them (HTML).",
     )
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="FOLDER", help="searched for runs at any depth"
@@ -40,10 +42,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="KEY,...",
         help="name groups by these keys alone, such as agent; refused if that would average over others",
     )
+    parser.add_argument(
+        "--best", action="store_true", help="of each agent its best configuration alone, in each environment"
+    )
+    parser.add_argument(
+        "--measure",
+        type=lambda text: text.split(","),
+        default=None,
+        metavar="COLUMN,...",
+        help="the columns of tasks.csv that have figures, such as srank,dead_unit_fraction",
+    )
+    parser.add_argument(
+        "--size", choices=SIZES, help="figures as wide as a column of this venue, without titles"
+    )
+    parser.add_argument("--latex", action="store_true", help="the tables as LaTeX too, in report.tex")
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="runs.csv and tasks.csv too, from which a report can be made again without the run folders",
+    )
     options = parser.parse_args(arguments)
     try:
-        output = options.output or options.folders[0] / "report"
-        write_report(options.folders, output, sweep=options.sweep, by=options.by)
+        write_report(
+            options.folders,
+            options.output or options.folders[0] / "report",
+            sweep=options.sweep,
+            by=options.by,
+            best=options.best,
+            measures=options.measure,
+            size=options.size,
+            latex=options.latex,
+            data=options.data,
+        )
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -57,29 +87,46 @@ def write_report(
     sweep: Sequence[Path] = (),
     by: Sequence[str] = (),
     before: "Sequence[Section]" = (),
+    best: bool = False,
+    measures: Sequence[str] | None = None,
+    size: str | None = None,
+    latex: bool = False,
+    data: bool = False,
 ) -> None:
     """Print the table of the runs below `folders` and write the report on them to `output`.
 
     `sweep` are folders of the runs that those were chosen by, `by` the keys that name a group,
-    `before` sections that come first. Raises UserError if a folder is missing, holds no runs or
-    cannot be written to, or if `by` does not tell the groups apart.
+    `before` sections that come first. With `best`, each agent's best configuration is reported on, and
+    the effect of its numbers is shown from all. `measures` are the columns of tasks.csv that have
+    figures, `size` one of SIZES. Raises UserError if a folder is missing, holds no runs or cannot be
+    written to, if `by` does not tell the groups apart, or if no run has a measure.
     """
     from rich.console import Console
 
+    from continual.report.choice import only_best
     from continual.report.content import build
-    from continual.report.figures import plain_texts
+    from continual.report.figures import SIZES as FIGURE_SIZES
+    from continual.report.figures import drawing
     from continual.report.runs import load
     from continual.report.statistics import summarise
+    from continual.report.study import write_study
     from continual.report.tables import terminal_table
 
     runs = load(*folders, by=by)
     swept = load(*sweep) if sweep else None
+    everything = runs
+    if best:
+        runs, sentence = only_best(runs)
+        runs.notes.insert(0, sentence)
+        swept = everything if swept is None else swept
+    for measure in measures or ():
+        runs.measured(measure)
     summary = summarise(runs)
     try:
-        with plain_texts():
-            report = build(runs, swept, before, summary=summary)
+        with drawing(FIGURE_SIZES[size] if size else None):
+            report = build(runs, swept, before, summary=summary, measures=measures)
             output.mkdir(parents=True, exist_ok=True)
-            paths = list(_write_files(report, output))
+            paths = [*(write_study(everything, output) if data else []), *_write_files(report, output, latex)]
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror or error}") from error
     # What cannot be printed any more, as into `head`, is written all the same. Squeezed into a narrow
@@ -93,8 +140,9 @@ def write_report(
         console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
-def _write_files(report: "Report", output: Path) -> Iterator[Path]:
+def _write_files(report: "Report", output: Path, latex: bool) -> Iterator[Path]:
     """Write all files of a report and tell their paths, the page last."""
+    from continual.report.latex import latex as latex_tables
     from continual.report.markdown import markdown
     from continual.report.page import html_page
     from continual.report.tables import write_csv
@@ -107,9 +155,13 @@ def _write_files(report: "Report", output: Path) -> Iterator[Path]:
         for path, metadata in (
             (output / f"{picture.name}.png", {}),
             (output / f"{picture.name}.pdf", {"CreationDate": None}),
+            (output / f"{picture.name}.svg", {"Date": None}),
         ):
             picture.figure.savefig(path, dpi=200, metadata=metadata)
             yield path
+    if latex:
+        (output / "report.tex").write_text(latex_tables(report), encoding="utf-8")
+        yield output / "report.tex"
     for name, text in (("report.md", markdown(report)), ("report.html", html_page(report))):
         path = output / name
         path.write_text(text, encoding="utf-8")

@@ -101,12 +101,14 @@ def build(
     before: Sequence[Section] = (),
     *,
     summary: pd.DataFrame | None = None,
+    measures: Sequence[str] | None = None,
 ) -> Report:
     """The report on these runs.
 
     `swept` are other runs, by which these were chosen: only the effect of a method's numbers is
     shown from them, and no mean mixes the two. Without them it is shown from `runs`. The sections
-    `before` come first.
+    `before` come first. `measures` are the columns of tasks.csv that have figures, by default the score's
+    and FIGURES, as far as they were measured.
     """
     summary = summarise(runs) if summary is None else summary
     title = ", ".join(["Results", *common_names(runs)]).replace(", ", ": ", 1)
@@ -118,7 +120,7 @@ def build(
     if summary["n"].any():
         parts = _Parts(runs, summary, lay_out(runs, summary), data, notes)
         explore = parts.explore
-        sections += parts.results()
+        sections += parts.results(measures)
         if swept is None:
             sections += _effects(runs, summary, parts.layout, explore, data)
     else:
@@ -146,11 +148,11 @@ class _Parts:
         self.published = published_beside(runs)
         self.explore = Explore(runs, layout)
 
-    def results(self) -> list[Section]:
+    def results(self, measures: Sequence[str] | None) -> list[Section]:
         """All of them, but for those without content."""
         made = (
             self._summary(),
-            self._over_tasks(),
+            self._over_tasks(measures or (self.layout.score.name, *FIGURES)),
             self._layers(),
             self._forgetting(),
             self._comparisons(),
@@ -170,15 +172,15 @@ class _Parts:
             [self.explore.totals()],
         )
 
-    def _over_tasks(self) -> Section | None:
+    def _over_tasks(self, measures: Sequence[str]) -> Section | None:
         pictures = []
-        for measure in dict.fromkeys((self.layout.score.name, *FIGURES)):
+        for measure in dict.fromkeys(measures):
             figure = measure_figure(self.runs, measure, self.layout)
             if figure is not None:
                 if measure not in self.data:
-                    self.data[measure] = measure_by_task(self.runs, measure)
+                    self.data[_file_name(measure, "")] = measure_by_task(self.runs, measure)
                 words = f"{heading(measure)} per task, a line for each group."
-                pictures.append(Picture(measure, words, figure))
+                pictures.append(Picture(_file_name(measure, ""), words, figure))
         chart = self.explore.over_tasks()
         return Section("Over tasks", (), pictures, (), [chart]) if chart else None
 
@@ -490,5 +492,5 @@ def _interval(value: float, low: float, high: float) -> str:
 
 
 def _file_name(start: str, end: str) -> str:
-    words = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in end)
-    return f"{start}-{words}" if words else start
+    name = f"{start}-{end}" if end else start
+    return "".join(letter if letter.isalnum() or letter in "._-@" else "-" for letter in name)

@@ -4,6 +4,8 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -21,17 +23,52 @@ from continual.report.statistics import by_seed, curve, is_measured, scored_task
 
 POINTS = 100
 """A stream of more tasks is drawn as at most this many means of consecutive tasks."""
-LARGE: Mapping[str, Any] = {"fontsize": 13, "fontweight": "bold"}
-SMALL: Mapping[str, Any] = {"fontsize": 9, "color": "0.35"}
+LARGE: Mapping[str, Any] = {"fontsize": "x-large", "fontweight": "bold"}
+SMALL: Mapping[str, Any] = {"fontsize": "small", "color": "0.35"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A figure's width in inches and the size of its texts in points, as a paper or slides ask for them."""
+
+    width: float
+    font: float
+
+
+SIZES = {
+    "icml": Size(3.25, 7),
+    "icml-wide": Size(6.75, 8),
+    "neurips": Size(5.5, 8),
+    "iclr": Size(5.5, 8),
+    "jmlr": Size(6.0, 9),
+    "slide": Size(11, 16),
+}
+_size: ContextVar[Size | None] = ContextVar("size", default=None)
 
 
 @contextmanager
-def plain_texts() -> Iterator[None]:
-    """Within it figures are made and written whose texts are shown as they are: a `$` starts no formula."""
-    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+def drawing(size: Size | None = None) -> Iterator[None]:
+    """Within it figures are made and written, of this size; without one they are as wide as they need.
+
+    Texts are shown as they are: a `$` starts no formula. A figure of a given size has no title, which is the
+    caption's, and its legend below the axes.
+    """
+    settings: Any = {
+        "text.parse_math": False,
+        "svg.hashsalt": "continual",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+    }
+    if size is not None:
+        settings |= {"font.size": size.font}
+    token = _size.set(size)
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         # Of letters that the font lacks a box is drawn; the tables have them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        yield
+        try:
+            yield
+        finally:
+            _size.reset(token)
 
 
 def online_accuracy_figure(runs: Runs) -> Figure:
@@ -83,7 +120,7 @@ def curves_figure(
             draw_line(axis, drawn["task"], drawn, label, layout.styles[label])
         axis.set_xlabel(x if block == 1 else f"{x} (each point: mean of {block} tasks)")
         axis.set_ylabel(y)
-        axis.set_title(name, fontsize=10)
+        axis.set_title(name, fontsize="medium")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.margins(x=0.02)
         plain_axis(axis)
@@ -103,34 +140,49 @@ def totals_figure(runs: Runs, layout: Layout) -> Figure:
             number = layout.labels.index(row["label"])
             color = layout.styles[row["label"]]["color"]
             seeds = by_seed(runs, int(str(group)))
-            axis.plot(seeds, np.full(len(seeds), place), "|", color=color, markersize=8, alpha=0.6)
-            axis.plot([row["low"], row["high"]], [place, place], color=color, linewidth=2.2)
-            axis.plot(row["score"], place, mark(number), color=color, markersize=6)
+            axis.plot(
+                seeds, np.full(len(seeds), place), "|", color=color, markersize=0.8 * _font(), alpha=0.6
+            )
+            axis.plot([row["low"], row["high"]], [place, place], color=color, linewidth=0.22 * _font())
+            axis.plot(row["score"], place, mark(number), color=color, markersize=0.6 * _font())
             axis.annotate(
                 f"{row['score']:.3f}",
                 (1.01, place),
                 xycoords=("axes fraction", "data"),
                 va="center",
-                fontsize=8.5,
+                fontsize="small",
                 annotation_clip=False,
             )
         axis.set_yticks(range(len(members)), [names[name] for name in members["label"]])
         axis.set_ylim(len(members) - 0.5, -0.5)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize="medium")
         axis.set_xlabel(runs.scores[int(members.index[0])].words)
         plain_axis(axis, grid="x")
-    figure.set_figwidth(figure.get_figwidth() + 0.07 * max(map(len, names.values())) * min(2, len(panels)))
+    if _size.get() is None:
+        figure.set_figwidth(
+            figure.get_figwidth() + 0.07 * max(map(len, names.values())) * min(2, len(panels))
+        )
     headings(figure, axes, layout.score.heading, f"{about(runs, layout)}, ticks: seeds")
     return figure
+
+
+def _font() -> float:
+    """The size of texts in points: lines and marks go with it."""
+    return float(matplotlib.rcParams["font.size"])
 
 
 def panel_grid(
     panels: int, height: float = 3.8, width: float = 5, columns: int = 2
 ) -> tuple[Figure, list[Axes]]:
     """A figure with so many axes, in rows; sizes in inches, of a panel."""
-    columns = min(columns, panels)
+    size = _size.get()
+    columns = min(columns, panels) if size is None or size.width > 5 else 1
     rows = math.ceil(panels / columns)
-    figure = Figure(figsize=(2 + width * columns, 0.4 + height * rows), layout="constrained")
+    if size is None:
+        inches = (2 + width * columns, 0.4 + height * rows)
+    else:
+        inches = (size.width, rows * max(0.55 * size.width / columns, size.font / 10 * height * 0.6) + 0.4)
+    figure = Figure(figsize=inches, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[panels:]:
         axis.remove()
@@ -155,7 +207,13 @@ def legend(figure: Figure, axes: Sequence[Axes], order: Sequence[str] = ()) -> N
     names = sorted(lines, key=lambda name: order.index(name.strip()) if name.strip() in order else -1)
     shown = [shortened(name) for name in names]
     handles = [lines[name] for name in names]
-    if len(axes) == 1 and len(lines) <= 3:
+    size = _size.get()
+    if size is not None:
+        width = size.font * (0.009 * max(map(len, shown)) + 0.05)
+        columns = max(1, int(size.width / width))
+        figure.set_figheight(figure.get_figheight() + 0.022 * size.font * -(-len(shown) // columns))
+        figure.legend(handles, shown, loc="outside lower center", frameon=False, ncols=columns)
+    elif len(axes) == 1 and len(lines) <= 3:
         axes[0].legend(handles, shown, frameon=False)
     else:
         # As many columns as fit beside the axes.
@@ -175,13 +233,18 @@ def draw_line(
     """A line through the means with a band from `low` to `high`."""
     marker = "o" if len(points) == 1 else marker  # a lone point makes no line
     shown = f" {label}" if label.startswith("_") else label  # Matplotlib hides names that start with _
-    axis.plot(x, points["mean"], label=shown, linewidth=1.8, marker=marker or None, **style)
+    axis.plot(x, points["mean"], label=shown, linewidth=0.18 * _font(), marker=marker or None, **style)
     axis.fill_between(x, points["low"], points["high"], color=style["color"], alpha=0.2, linewidth=0)
 
 
-def headings(figure: Figure, axes: Sequence[Axes], title: str, small: str) -> None:
-    """A title, and a line in small print."""
-    if len(axes) == 1:
+def headings(figure: Figure, axes: Sequence[Axes], title: str, small: str, own: bool = False) -> None:
+    """A title, and a line in small print; neither on a figure of a given size.
+
+    They are the figure's, or those of a lone axis, unless axes have titles of their `own`.
+    """
+    if _size.get() is not None:
+        return
+    if len(axes) == 1 and not own:
         axes[0].set_title(title, **LARGE, pad=22)
         above = 1 + 0.1 / figure.get_figheight()
         axes[0].text(0.5, above, small, transform=axes[0].transAxes, ha="center", va="bottom", **SMALL)

@@ -15,6 +15,9 @@ from continual.report.score import MIXED, Score
 from continual.report.statistics import summarise
 from continual.report.tables import format_value
 
+SECOND_AGENT = "agent@agent.plus"
+"""The config group of what an agent is combined with."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -111,14 +114,17 @@ def about(runs: Runs, layout: Layout) -> str:
 def label(values: "Mapping[str, Any] | pd.Series[Any]", keys: Sequence[str]) -> str:
     """Option names as they are, other keys as `lr=0.001`; nothing for a key that is absent."""
     short = [key.rpartition(".")[2] for key in keys]
-    words = []
+    words: list[str] = []
     for key, name in zip(keys, short, strict=True):
         if values[key] == ABSENT:
             continue
         name = name if short.count(name) == 1 else key
-        is_option = "." not in key
+        is_option = "." not in key or "@" in key
         text = format_value(values[key])
-        words.append(display_name(key, text) if is_option else f"{name}={text}")
+        if key == SECOND_AGENT and words:
+            words[-1] += f" + {display_name('agent', text)}"
+        else:
+            words.append(display_name(key, text) if is_option else f"{name}={text}")
     return ", ".join(words)
 
 

@@ -82,6 +82,29 @@ class Runs:
 
         return best(self, metric, [by] if isinstance(by, str) else list(by), seeds)
 
+    def only(self, groups: Sequence[int], seeds: Sequence[int] | None = None) -> "Runs":
+        """These groups alone, of them runs with these seeds (None: all)."""
+        kept = self.runs[self.runs["group"].isin(groups)]
+        if seeds is not None:
+            kept = kept[kept["seed"].isin(seeds)]
+        place = {group: number for number, group in enumerate(groups)}
+        number = {run: new for new, run in enumerate(kept.index)}
+        rows = self.rows[self.rows["run"].isin(kept.index)]
+        table = self.groups.loc[list(groups)].reset_index(drop=True).rename_axis("group")
+        differ = [key for key in self.shown if table[key].map(canonical).nunique() > 1]
+        return replace(
+            self,
+            runs=kept.assign(group=kept["group"].map(place)).reset_index(drop=True).rename_axis("run"),
+            rows=rows.assign(run=rows["run"].map(number), group=rows["group"].map(place)).reset_index(
+                drop=True
+            ),
+            groups=table,
+            shown=differ or self.shown[:1],
+            configs=[self.configs[group] for group in groups],
+            scores=[self.scores[group] for group in groups],
+            commands=[self.commands[run] for run in kept.index],
+        )
+
     def measured(self, metric: str) -> "pd.Series[float]":
         """For each run a number that `runs` has, or the mean over its tasks of one that `tasks` has.
 
@@ -134,14 +157,18 @@ def load(*folders: Path | str, by: Sequence[str] = ()) -> Runs:
     A run is a folder with `.hydra/config.yaml` and `tasks.csv` (or `summary.json`, if it failed
     before its first task was done). Of runs equal in config and seed one counts: the newest that
     is completed or diverged, else the newest. A run that cannot be read is left out or counts as
-    unfinished, and `damaged` says so.
+    unfinished, and `damaged` says so. A folder may also hold the runs.csv and tasks.csv of a report
+    (`report.py --data`) instead.
 
     Raises DataError if a folder is missing or there is no run that can be read, and
     ConfigError if the keys in `by` would put runs together that differ in others.
     """
+    from continual.report.study import is_study, read_study
+
     tops = [Path(folder) for folder in folders]
-    found = find(tops)
-    read, damaged = [], list(found.damaged)
+    studies = [top for top in tops if is_study(top)]
+    found = find([top for top in tops if top not in studies])
+    read, damaged = [run for study in studies for run in read_study(study)], list(found.damaged)
     for path in found.runs:
         try:
             read.append(read_run(path))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from continual.identity import canonical
 from continual.report.choice import STEP_SIZE
-from continual.report.figures import LARGE, SMALL, draw_line, headings, legend, panel_grid, plain_axis
+from continual.report.figures import draw_line, headings, legend, panel_grid, plain_axis
 from continual.report.grouping import ABSENT, rank
 from continual.report.layout import Layout, label
 from continual.report.looks import PALETTE, line_style, mark
@@ -115,10 +115,8 @@ def surfaces_figure(found: Sequence[Surface]) -> Figure:
         _draw_surface(axis, surface, scale)
     figure.colorbar(ScalarMappable(scale, "viridis"), ax=axes, label=found[0].score.words, aspect=30)
     panel = f" on {found[0].panel}" if found[0].panel else ""
-    figure.suptitle(f"Sensitivity{panel}", **LARGE)
-    figure.supxlabel(
-        "means over seeds; frame: best without a diverged run; d: diverged runs left out", **SMALL
-    )
+    small = "means over seeds; frame: best without a diverged run; d: diverged runs left out"
+    headings(figure, axes, f"Sensitivity{panel}", small, own=True)
     return figure
 
 
@@ -219,15 +217,17 @@ def _draw_surface(axis: Axes, surface: Surface, scale: Normalize) -> None:
         words = "-" if empty else f"{grid[y, x]:.3f}".lstrip("0")
         words += f"\n{cell['diverged']} d" if cell["diverged"] else ""
         ink = "0.35" if empty else "#fefefe" if scale(grid[y, x]) < 0.6 else "#111111"
-        axis.text(x + 0.5, y + 0.5, words, ha="center", va="center", fontsize=8, color=ink)
+        axis.text(x + 0.5, y + 0.5, words, ha="center", va="center", fontsize="x-small", color=ink)
         if group == best:
             frame = np.array([[0.04, 0.04], [0.96, 0.04], [0.96, 0.96], [0.04, 0.96], [0.04, 0.04]])
             axis.plot(frame[:, 0] + x, frame[:, 1] + y, color="#D55E00", linewidth=2.2)
-    axis.set_xticks(np.arange(len(columns)) + 0.5, [format_value(value) for value in columns], fontsize=8)
-    axis.set_yticks(np.arange(len(rows)) + 0.5, [format_value(value) for value in rows], fontsize=8)
-    axis.set_xlabel(surface.column_key.rpartition(".")[2], fontsize=9)
-    axis.set_ylabel(surface.row_key.rpartition(".")[2], fontsize=9)
-    axis.set_title(surface.title, fontsize=9)
+    axis.set_xticks(
+        np.arange(len(columns)) + 0.5, [format_value(value) for value in columns], fontsize="x-small"
+    )
+    axis.set_yticks(np.arange(len(rows)) + 0.5, [format_value(value) for value in rows], fontsize="x-small")
+    axis.set_xlabel(surface.column_key.rpartition(".")[2], fontsize="small")
+    axis.set_ylabel(surface.row_key.rpartition(".")[2], fontsize="small")
+    axis.set_title(surface.title, fontsize="small")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
 

@@ -44,15 +44,15 @@ def terminal_table(runs: Runs, summary: pd.DataFrame) -> Group:
     return Group(heading, table)
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table without its index: config values as in YAML, fractions to six digits."""
+def write_csv(table: pd.DataFrame, path: Path, digits: int = 6) -> None:
+    """Write a table without its index: config values as in YAML, fractions to so many digits."""
     text = {
         column: table[column].map(lambda value: csv_text(format_value(value)))
         for column in table.columns
         if not pd.api.types.is_numeric_dtype(table[column])
     }
     named = table.assign(**text).rename(columns=lambda name: csv_text(printable(str(name))))
-    named.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    named.to_csv(path, index=False, float_format=f"%.{digits}g", lineterminator="\n")
 
 
 def format_value(value: Any) -> str:

@@ -1,3 +1,5 @@
+import itertools
+import re
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ from .conftest import L2_INIT
 FIGURES = ["online_accuracy", "total_average_online_accuracy"]
 FILES = sorted(
     ["comparisons.csv", "online_accuracy.csv", "report.csv", "report.html", "report.md"]
-    + [f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png")]
+    + [f"{name}.{kind}" for name in FIGURES for kind in ("pdf", "png", "svg")]
 )
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
@@ -144,3 +146,83 @@ def test_one_damaged_run_is_named_in_the_report_on_the_others(sweep, capsys):
     sentence = f"{sweep / '3' / 'summary.json'} is damaged"
     assert sentence in capsys.readouterr().out
     assert sentence in (sweep / "report" / "report.html").read_text()
+
+
+def pdf_width(path):
+    """In inches."""
+    box = re.search(rb"/MediaBox \[\s*0 0 ([\d.]+) ", path.read_bytes())
+    assert box
+    return float(box[1]) / 72
+
+
+def test_figures_of_a_venues_size_for_chosen_measures(write_run, tmp_path):
+    for seed in range(2):
+        write_run(str(seed), seed, measures={"srank": [3, 2, 1], "srank/hidden_0": [1, 2, 3]})
+    output = tmp_path / "report"
+    assert main([str(tmp_path), "--size", "icml", "--measure", "srank,srank/hidden_0"]) == 0
+    figures = sorted(path.name for path in output.glob("*.svg"))
+    assert figures == ["srank-hidden_0.svg", "srank.svg", "total_average_online_accuracy.svg"]
+    for figure in figures:
+        assert pdf_width((output / figure).with_suffix(".pdf")) == pytest.approx(3.25, abs=0.01)
+    assert "Type3" not in (output / "srank.pdf").read_bytes().decode("latin-1")
+
+
+def test_a_measure_that_no_run_has(sweep, capsys):
+    assert main([str(sweep), "--measure", "sranks"]) == 1
+    assert capsys.readouterr().err.startswith("error: sranks: no run has such a number; there are score")
+
+
+def test_tables_as_latex(sweep):
+    assert main([str(sweep), "--latex"]) == 0
+    text = (sweep / "report" / "report.tex").read_text()
+    assert "\\toprule\ngroup & seeds & mean [95 \\%] &" in text
+    assert re.search(r"L2 Init & 2 & 0\.300 .* \\\\", text)
+    for start, end in (("begin{table}", "end{table}"), ("toprule", "bottomrule")):
+        assert text.count(f"\\{start}") == text.count(f"\\{end}") == 2
+
+
+@pytest.fixture
+def grid(write_run, tmp_path):
+    """Two agents with two step sizes each, two seeds."""
+    for agent, lr, seed in itertools.product(("base", "l2_init"), (1e-3, 1e-4), range(2)):
+        nodes = {"optimizer": {"_target_": "Adam", "lr": lr}}
+        nodes |= {"agent": L2_INIT} if agent == "l2_init" else {}
+        total = 0.5 + (0.1 if lr == 1e-4 else 0) + (0.2 if agent == "l2_init" else 0)
+        write_run(f"grid/{agent}{lr}{seed}", seed, (total, total), nodes=nodes, options={"agent": agent})
+    return tmp_path / "grid"
+
+
+def test_the_best_of_each_agent_with_a_warning(grid, write_run, capsys):
+    assert main([str(grid), "--best"]) == 0
+    out = capsys.readouterr().out
+    assert "Warning: of each agent the best configuration is shown, chosen by the same seeds (0, 1)" in out
+    report = pd.read_csv(grid / "report" / "report.csv")
+    assert report["agent"].tolist() == ["base", "l2_init"]
+    assert report["score"].tolist() == pytest.approx([0.6, 0.8])
+    assert report["n"].tolist() == [2, 2]
+    assert len(pd.read_csv(grid / "report" / "sweep.csv")) == 4
+    assert "Warning: of each agent" in (grid / "report" / "report.html").read_text()
+
+    # With seeds of their own there is nothing to warn of, and the others are left out.
+    for agent in ("base", "l2_init"):
+        nodes = {"optimizer": {"_target_": "Adam", "lr": 1e-4}}
+        nodes |= {"agent": L2_INIT} if agent == "l2_init" else {}
+        write_run(f"grid/fresh/{agent}", 7, (0.4, 0.4), nodes=nodes, options={"agent": agent})
+    assert main([str(grid), "--best"]) == 0
+    assert "Warning" not in capsys.readouterr().out
+    report = pd.read_csv(grid / "report" / "report.csv")
+    assert report["score"].tolist() == pytest.approx([0.4, 0.4])
+    assert report["n"].tolist() == [1, 1]
+
+
+def test_a_report_from_its_own_data_equals_the_first(grid, tmp_path, capsys):
+    study, again = tmp_path / "study", tmp_path / "again"
+    assert main([str(grid), "--output", str(study), "--data"]) == 0
+    first = capsys.readouterr().out
+    assert main([str(study), "--output", str(again)]) == 0
+    assert capsys.readouterr().out.splitlines()[:9] == first.splitlines()[:9]
+    for name in ("report.csv", "online_accuracy.csv", "comparisons.csv", "report.md"):
+        assert (again / name).read_bytes() == (study / name).read_bytes()
+    (study / "runs.csv").write_text("run\n0\n")
+    assert main([str(study)]) == 1
+    assert "cannot be read as runs" in capsys.readouterr().err

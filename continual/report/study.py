@@ -1,0 +1,76 @@
+"""Runs as two CSV files, from which a report can be made again where the run folders are no longer there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from continual.errors import DataError
+from continual.report.configs import RunConfig
+from continual.report.folders import STATUSES, RunFolder
+from continual.report.runs import Runs
+from continual.report.score import Score
+from continual.report.tables import write_csv
+
+RUNS, TASKS = "runs.csv", "tasks.csv"
+_FRONT = ["run", "seed", "status", "score", "score_name", "higher_is_better"]
+_TRANSFERS = ["backward_transfer", "one_step_backward_transfer"]
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder holds the two files."""
+    return (folder / RUNS).is_file() and (folder / TASKS).is_file()
+
+
+def write_study(runs: Runs, folder: Path) -> list[Path]:
+    """Write runs.csv (a row per run, its config in it) and tasks.csv (a row per run and task)."""
+    groups = runs.runs["group"]
+    configs = [runs.configs[group] for group in groups]
+    table = runs.runs.reset_index().assign(
+        score_name=[runs.scores[group].name for group in groups],
+        higher_is_better=[runs.scores[group].higher_is_better for group in groups],
+        options=[json.dumps(config.options) for config in configs],
+        values=[json.dumps(config.values, default=str) for config in configs],
+        overrides=[json.dumps(overrides) for overrides in runs.commands],
+    )
+    table = table[[*_FRONT, *_TRANSFERS, *runs.groups.columns, "options", "values", "overrides"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(table, folder / RUNS, digits=9)
+    runs.rows.drop(columns=["group", "status"]).to_csv(
+        folder / TASKS, index=False, float_format="%.9g", lineterminator="\n"
+    )
+    return [folder / RUNS, folder / TASKS]
+
+
+def read_study(folder: Path) -> list[RunFolder]:
+    """The runs of these files; DataError if they are damaged."""
+    try:
+        table = pd.read_csv(folder / RUNS)
+        tasks = pd.read_csv(folder / TASKS, dtype={"task_type": str}).fillna({"task_type": ""})
+        of_run = dict(iter(tasks.groupby("run")))
+        return [_run(folder, row, of_run.get(row["run"])) for row in table.to_dict("records")]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        words = " ".join(str(error).split())
+        raise DataError(f"{folder / RUNS} and {TASKS} cannot be read as runs ({words}).") from error
+
+
+def _run(folder: Path, row: dict[str, Any], tasks: pd.DataFrame | None) -> RunFolder:
+    if row["status"] not in STATUSES:
+        raise ValueError(f"a status is {row['status']!r}")
+    config = RunConfig(
+        values=json.loads(row["values"]),
+        seed=None if pd.isna(row["seed"]) else int(row["seed"]),
+        options=json.loads(row["options"]),
+        overrides=tuple(json.loads(row["overrides"])),
+    )
+    return RunFolder(
+        folder / f"run {row['run']}",
+        config,
+        row["status"],
+        Score(str(row["score_name"]), bool(row["higher_is_better"])),
+        float(row["score"]),
+        (float(row[_TRANSFERS[0]]), float(row[_TRANSFERS[1]])),
+        0 if tasks is None else len(tasks),
+        pd.DataFrame() if tasks is None else tasks.drop(columns="run").reset_index(drop=True),
+    )
