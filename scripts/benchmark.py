@@ -2,7 +2,7 @@
 
 import sys
 
-from continual.benchmark import main
+from benchmarking import main
 
 if __name__ == "__main__":
     sys.exit(main())

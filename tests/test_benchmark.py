@@ -1,17 +1,18 @@
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarking import convolutions, main
+from benchmarking.contender import Contender, Rate, Window, compare, loop_of, time_window
+from benchmarking.plain_loop import PlainLoop
+from benchmarking.results import Amount, Report, Speed
+from benchmarking.sections import SECTIONS
 from continual import building
-from continual.benchmark import convolutions, main
-from continual.benchmark.contender import Contender, Rate, Window, compare, loop_of, time_window
-from continual.benchmark.plain_loop import PlainLoop
-from continual.benchmark.results import Amount, Report, Speed
-from continual.benchmark.sections import SECTIONS
 from continual.config import Replica
 from tests import tiny
 
@@ -50,7 +51,7 @@ def test_the_plain_loop_has_the_losses_and_accuracies_of_the_engine(overrides: l
     learner, environment = building.prepare(run.config)
     population = building.population([run], learner, environment)
     population.start_task(0)
-    plain = loop_of([run], plain=True)
+    plain = loop_of([run], "plain")
     assert isinstance(plain, PlainLoop)
 
     losses = []
@@ -66,7 +67,7 @@ def test_the_plain_loop_has_the_losses_and_accuracies_of_the_engine(overrides: l
 
 def test_there_is_no_plain_loop_for_other_agents():
     with pytest.raises(ValueError, match="EWC"):
-        loop_of([replica("agent=ewc")], plain=True)
+        loop_of([replica("agent=ewc")], "plain")
 
 
 def test_a_window_counts_what_was_done_in_it(monkeypatch: pytest.MonkeyPatch):
@@ -141,7 +142,7 @@ def test_a_report_says_the_same_in_all_its_forms():
 
 def test_contenders_run_in_processes_of_their_own_and_take_turns():
     runs = [replica("agent=base", f"seed={seed}") for seed in range(3)]
-    with Contender([runs[:1]], plain=True) as plain, Contender([runs[:2], runs[2:]]) as populations:
+    with Contender([runs[:1]], "plain") as plain, Contender([runs[:2], runs[2:]]) as populations:
         pairs = compare(plain, populations, pairs=2, seconds=0.02)
     assert [[w.replicas for w in pair[0].windows] for pair in pairs] == [[1], [1]]
     assert [[w.replicas for w in pair[1].windows] for pair in pairs] == [[2, 1], [2, 1]]
@@ -160,7 +161,7 @@ def test_all_ways_to_convolve_give_the_same(name):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--only", "engine,speed"], "'speed' is no section; possible: engine, sizes"),
+        (["--only", "engine,speed"], "'speed' is no section; possible: engine, jax"),
         (["--pairs", "0"], "'0' is not a number of at least 1"),
         (["--replicas", "1,x"], "'x' is not a number of at least 1"),
         (["--seconds", "nan"], "'nan' is not a number of seconds above 0"),
@@ -187,7 +188,7 @@ def test_the_quick_benchmark_fills_every_section(
     assert main(["--quick", "--output", str(tmp_path / "out")]) == 0
     saved = json.loads((tmp_path / "out" / "benchmark.json").read_text())
     assert saved["machine"]["data"].startswith("random images of MNIST's shape")
-    on_cpu = set(SECTIONS) - {"graphs", "precisions"}
+    on_cpu = set(SECTIONS) - {"graphs", "precisions"} - ({"jax"} if find_spec("jax") is None else set())
     assert {row["section"] for row in saved["rows"]} == on_cpu
     for row in saved["rows"]:
         number = row["replica_steps_per_second"] if "ratio" in row else row["value"]

@@ -35,7 +35,7 @@ def library() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path))
     except (OSError, TimeoutError, subprocess.SubprocessError) as error:
         raise Unavailable(f"its native code cannot be built ({_reason(error)})") from error
-    for name in ("lanes", "most_arguments", "replay", "one_product"):
+    for name in ("lanes", "most_arguments", "replay", "multiply_adds", "one_product"):
         getattr(loaded, name).restype = ctypes.c_int64
     return loaded
 

@@ -13,6 +13,12 @@
 #include "images.h"
 #include "products.h"
 
+#if defined(__x86_64__)
+#define IN_REGISTER "+v"
+#else
+#define IN_REGISTER "+w"
+#endif
+
 enum Kind : int64_t { KERNEL, PRODUCT, IMAGES };
 constexpr int MOST_ARGUMENTS = 160;
 
@@ -78,6 +84,22 @@ int64_t replay(const int64_t* program, int64_t length, void* const* tables, int6
     return 1;
   }
   return 0;
+}
+
+// So many rounds of multiply-adds that wait for nothing, to measure what the processor can do; returns their count.
+int64_t multiply_adds(int64_t rounds) {
+  Vector sums[ACCUMULATORS] = {}, x = all(0.999f), y = all(1e-3f);
+  for (int64_t round = 0; round < rounds; round++) {
+#pragma GCC unroll 24
+    for (int i = 0; i < ACCUMULATORS; i++) {
+      sums[i] = multiply_add(sums[i], x, y);
+      __asm__ volatile("" : IN_REGISTER(sums[i]));  // each is computed, and none is computed ahead
+    }
+  }
+  volatile float kept = 0;
+#pragma GCC unroll 24
+  for (int i = 0; i < ACCUMULATORS; i++) kept = kept + sums[i][0];
+  return rounds * ACCUMULATORS * LANES;
 }
 
 // One product, for tests: as PRODUCT above, with the table's three addresses. 0 if it can be taken, else 1.

@@ -1,5 +1,5 @@
 """How fast it all is: `python scripts/benchmark.py`, always beside a plain PyTorch loop in the same run."""
 
-from continual.benchmark.cli import main
+from benchmarking.cli import main
 
 __all__ = ["main"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarking import contender, footprint
+from benchmarking.contender import Clock, Contender, Kind
+from benchmarking.results import Speed
 from continual import building
-from continual.benchmark import contender, footprint
-from continual.benchmark.contender import Clock, Contender
-from continual.benchmark.results import Speed
 from continual.cli.composing import compose
 from continual.cli.jobs import run_of
 from continual.config import Replica
@@ -51,6 +51,7 @@ class Bench:
     digits: Problem
     photographs: Problem  # 32x32 images with 3 channels, 100 classes
     bandwidth: float | None  # bytes per second, on a GPU
+    peak: float | None  # floating-point operations per second of one core, on a CPU
 
     def sizes(self, on_cpu: Sequence[int], on_gpu: Sequence[int]) -> tuple[int, ...]:
         """The population sizes asked for, or else those for the device."""
@@ -68,9 +69,15 @@ class Bench:
             [self.compose(problem, _ONE_LONG_TASK, *overrides, replicas=replicas)], clock=self.clock
         )
 
-    def plain(self, problem: Problem, *overrides: str) -> Contender:
-        """One plain loop."""
-        return Contender([self.compose(problem, _ONE_LONG_TASK, *overrides)], plain=True, clock=self.clock)
+    def plain(self, problem: Problem, *overrides: str, kind: Kind = "plain", processes: int = 1) -> Contender:
+        """One plain loop, or several at the same time."""
+        run = self.compose(problem, _ONE_LONG_TASK, *overrides)
+        return Contender([run] * processes, kind, self.clock)
+
+    def jax(self, problem: Problem, *overrides: str, replicas: int, processes: int = 1) -> Contender:
+        """So many replicas by JAX, shared out among processes."""
+        runs = self.compose(problem, _ONE_LONG_TASK, *overrides, replicas=replicas)
+        return Contender([runs[i::processes] for i in range(processes)], "jax", self.clock)
 
     def on_all_cores(self, problem: Problem, *overrides: str, replicas: int) -> Contender:
         """Populations as a sweep of so many runs is cut into, of which as many run as there are cores."""
@@ -92,14 +99,23 @@ class Bench:
         reference: Contender,
         at_least: float | None = None,
         parameter_bytes: int = 0,
+        flops: int = 0,
     ) -> Speed:
         """A row: `measured` timed in turns with `reference`."""
         pairs = contender.compare(reference, measured, self.pairs, self.seconds)
         row = Speed.of(section, what, replicas, against, pairs, at_least)
+        if self.peak and flops:
+            processes = pairs[0][1].processes
+            share = flops * row.replica_steps_per_second / (self.peak * processes)
+            row = dataclasses.replace(row, peak_share=share)
         if self.bandwidth is None or not parameter_bytes:
             return row
         moved = _TIMES_PARAMETERS * parameter_bytes * row.replica_steps_per_second
         return dataclasses.replace(row, bandwidth_share=moved / self.bandwidth)
+
+    def flops(self, problem: Problem, *overrides: str) -> int:
+        """The floating-point operations of one step's products and convolutions, for one replica."""
+        return footprint.in_own_process(footprint.flops, self.compose(problem, *overrides)[0])
 
     def parameter_bytes(self, problem: Problem, *overrides: str) -> int:
         """The size of one network's parameters."""
@@ -144,6 +160,7 @@ def make_bench(
             "32x32x3 images",
             ("env=random_label_mnist", "env.samples_per_task=2500", "env.batch_size=32", *photographs),
         ),
+        peak=footprint.in_own_process(footprint.peak_flops) if device.type == "cpu" and not quick else None,
         bandwidth=footprint.in_own_process(footprint.copy_bandwidth, device)
         if device.type == "cuda"
         else None,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from rich.console import Group
 from rich.table import Table
 
-from continual.benchmark.contender import Rate
+from benchmarking.contender import Rate
 
 # A loop that had less than this of its core was disturbed by other programs.
 _UNDISTURBED = 0.9
@@ -38,6 +38,7 @@ class Speed:
     at_least: float | None = None
     bandwidth_share: float | None = None
     peak_memory_mb: float | None = None
+    peak_share: float | None = None
 
     @classmethod
     def of(
@@ -87,6 +88,8 @@ class Speed:
             "to": self.against,
             "target": _target(">=", self.at_least, self.met),
         }
+        if self.peak_share is not None:
+            found["of peak"] = f"{self.peak_share:.0%}"
         if self.bandwidth_share is not None:
             found["of bandwidth"] = f"{self.bandwidth_share:.0%}"
         if self.peak_memory_mb is not None:

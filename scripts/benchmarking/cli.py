@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from continual.benchmark.bench import make_bench
-from continual.benchmark.results import Report, Row
-from continual.benchmark.sections import SECTIONS
+from benchmarking.bench import make_bench
+from benchmarking.results import Report, Row
+from benchmarking.sections import SECTIONS
 from continual.errors import ConfigError, UserError
 from continual.machine import compiler_problem, cores, device
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional as F
 
-from continual.benchmark.contender import wait_for
+from benchmarking.contender import wait_for
 from continual.stepping import CudaGraphs, Stepper
 
 # From images [R, B, C, H, W] and weights [R, O, C, K, K] to maps [R, B, O, H', W'].

@@ -20,10 +20,18 @@ class PlainLoop:
     """One run of task 0 with torch.nn, autograd and torch.optim, for the agents base and l2_init.
 
     Weights, data and batches are those of the population's replica with this seed. The images are
-    normalised and permuted beforehand, so a batch is one gather; the accuracy is read at each step.
+    normalised and permuted beforehand, so a batch is one gather; the accuracy is read at each step. With
+    `compiled` the loss and its gradient pass through torch.compile.
     """
 
-    def __init__(self, learner: Learner, environment: Environment, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        environment: Environment,
+        seed: int,
+        device: torch.device,
+        compiled: bool = False,
+    ) -> None:
         if not isinstance(learner.agent, Base | L2Init):
             raise ValueError(f"there is no plain loop for {type(learner.agent).__name__}")
         if not isinstance(environment, ImageTasks):
@@ -43,10 +51,13 @@ class PlainLoop:
         self._initial = [weight.detach().clone() for weight in self._weights]
         self._l2_weight = learner.agent.l2_weight if isinstance(learner.agent, L2Init) else None
         self._optimizer = _torch_optimizer(learner, self._network)
+        self._objective = torch.compile(self._eager_objective) if compiled else self._eager_objective
         self._epoch = 0
         self._batches: list[Tensor] = []
         self.steps = 0
         self.correct = 0.0
+
+    at_a_time = 1
 
     def run(self, steps: int) -> None:
         """Do so many steps."""
@@ -61,18 +72,22 @@ class PlainLoop:
             self._epoch += 1
         batch = self._batches.pop()
         x_BCHW, y_B = self._x_NCHW[batch], self._y_N[batch]
-        logits_BK, _ = self._network(x_BCHW)
-        loss = F.cross_entropy(logits_BK, y_B)
-        total = loss
-        if self._l2_weight is not None:
-            pairs = zip(self._weights, self._initial, strict=True)
-            total = loss + self._l2_weight / 2 * sum(((w - initial) ** 2).sum() for w, initial in pairs)
-        self.correct += (logits_BK.argmax(1) == y_B).float().mean().item()
+        total, loss, accuracy = self._objective(x_BCHW, y_B)
+        self.correct += accuracy.item()
         self._optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self.steps += 1
         return loss.detach()
+
+    def _eager_objective(self, x_BCHW: Tensor, y_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss with the penalty, without, and the accuracy."""
+        logits_BK, _ = self._network(x_BCHW)
+        total = loss = F.cross_entropy(logits_BK, y_B)
+        if self._l2_weight is not None:
+            pairs = zip(self._weights, self._initial, strict=True)
+            total = loss + self._l2_weight / 2 * sum(((w - initial) ** 2).sum() for w, initial in pairs)
+        return total, loss, (logits_BK.argmax(1) == y_B).float().mean()
 
 
 def _torch_optimizer(learner: Learner, network: nn.Module) -> torch.optim.Optimizer:

@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
-from continual.benchmark import convolutions, footprint
-from continual.benchmark.bench import Bench, Problem
-from continual.benchmark.results import Amount, Row
+from benchmarking import convolutions, footprint
+from benchmarking.bench import Bench, Problem
+from benchmarking.results import Amount, Row
 from continual.cli.composing import config_folder
 from continual.machine import cores
 
@@ -15,13 +16,17 @@ Section: TypeAlias = Callable[[Bench], Iterator[Row]]
 
 _L2_INIT = "agent=l2_init"
 _GPU_SIZES = (1, 8, 64, 256, 1024)
-_RESETTING = ("redo", "continual_backprop", "shrink_and_perturb")
+_NEARLY_BASE = ("redo", "continual_backprop", "shrink_and_perturb", "ewc")
 _SWEEP = 32  # runs of the small sweep that is timed on all cores
+_ONLINE = ("env.batch_size=1", "env.samples_per_task=10000")  # a step for each image, as online methods have
 
 # The least ratio wanted, by device, section, row and replicas.
 _AT_LEAST = {
     ("cpu", "engine", "sgd", 1): 3.0,
     ("cpu", "engine", "sgd, all cores", _SWEEP): 6.0,
+    ("cpu", "jax", 1): 1.4,
+    ("cpu", "jax", 4): 1.2,
+    ("cpu", "jax", 32): 1.2,
     ("cpu", "networks", "convnet", 1): 1.2,
     ("cuda", "engine", "sgd", 1): 8.0,
     ("cuda", "engine", "sgd", 256): 500.0,
@@ -33,10 +38,15 @@ def engine(bench: Bench) -> Iterator[Row]:
     """The main job with SGD and Adam: one population, and a sweep on all cores, beside a plain loop."""
     cpu = bench.device.type == "cpu"
     size = bench.parameter_bytes(bench.mnist)
+    flops = bench.flops(bench.mnist) if bench.peak else 0
     for optimizer in ("sgd",) if bench.quick else ("sgd", "adam"):
         chosen = (_L2_INIT, f"optimizer={optimizer}")
         against = f"plain loop, {optimizer}"
         with bench.plain(bench.mnist, *chosen) as plain:
+            if not bench.quick:
+                with bench.plain(bench.mnist, *chosen, kind="compiled") as compiled:
+                    what = f"plain loop, {optimizer}, torch.compile"
+                    yield bench.speed("engine", what, compiled, 1, against, plain)
             if cpu and cores() > 1 and not bench.quick:
                 with bench.plain(bench.mnist, *chosen, f"engine.threads={cores()}") as threaded:
                     what = f"plain loop, {optimizer}, {cores()} threads"
@@ -45,14 +55,26 @@ def engine(bench: Bench) -> Iterator[Row]:
                 with bench.population(bench.mnist, *chosen, replicas=replicas) as population:
                     least = _AT_LEAST.get((bench.device.type, "engine", optimizer, replicas))
                     yield bench.speed(
-                        "engine", optimizer, population, replicas, against, plain, least, parameter_bytes=size
+                        "engine",
+                        optimizer,
+                        population,
+                        replicas,
+                        against,
+                        plain,
+                        least,
+                        parameter_bytes=size,
+                        flops=flops,
                     )
-            if cpu:
-                sweep = 2 * cores() if bench.quick else _SWEEP
-                with bench.on_all_cores(bench.mnist, *chosen, replicas=sweep) as populations:
-                    what = f"{optimizer}, all cores"
-                    least = _AT_LEAST.get(("cpu", "engine", what, sweep))
-                    yield bench.speed("engine", what, populations, sweep, against, plain, least)
+        if cpu:
+            sweep = 2 * cores() if bench.quick else _SWEEP
+            with (
+                bench.plain(bench.mnist, *chosen, processes=cores()) as plain,
+                bench.on_all_cores(bench.mnist, *chosen, replicas=sweep) as populations,
+            ):
+                what = f"{optimizer}, all cores"
+                least = _AT_LEAST.get(("cpu", "engine", what, sweep))
+                against = f"plain loop, {optimizer}, one per core"
+                yield bench.speed("engine", what, populations, sweep, against, plain, least, flops=flops)
     if bench.quick:
         return
     usual = bench.fastest_size(bench.mnist, _L2_INIT) if cpu else 256
@@ -61,8 +83,45 @@ def engine(bench: Bench) -> Iterator[Row]:
             bench.population(bench.mnist, _L2_INIT, "optimizer=sgd", replicas=replicas) as sgd,
             bench.population(bench.mnist, _L2_INIT, "optimizer=adam", replicas=replicas) as adam,
         ):
-            least = 0.8 if cpu else 0.5 if replicas == 256 else None
+            least = 0.85 if cpu else 0.5 if replicas == 256 else None
             yield bench.speed("engine", "adam", adam, replicas, "sgd", sgd, least)
+
+
+def beside_jax(bench: Bench) -> Iterator[Row]:
+    """The main job beside JAX, where that is installed: vmap over replicas, scan over steps."""
+    if bench.device.type != "cpu" or find_spec("jax") is None:
+        return
+    chosen = (_L2_INIT, "optimizer=sgd")
+    flops = bench.flops(bench.mnist) if bench.peak else 0
+    for replicas in (1,) if bench.quick else bench.sizes((1, 4, _SWEEP), ()):
+        with (
+            bench.jax(bench.mnist, *chosen, replicas=replicas) as jax,
+            bench.population(bench.mnist, *chosen, replicas=replicas) as population,
+        ):
+            least = _AT_LEAST.get(("cpu", "jax", replicas))
+            yield bench.speed("jax", "one core", population, replicas, "JAX", jax, least, flops=flops)
+    if bench.quick:
+        return
+    with (
+        bench.jax(bench.mnist, *chosen, replicas=_SWEEP, processes=cores()) as jax,
+        bench.on_all_cores(bench.mnist, *chosen, replicas=_SWEEP) as populations,
+    ):
+        what = "all cores"
+        yield bench.speed(
+            "jax", what, populations, _SWEEP, "JAX, one process per core", jax, 1.2, flops=flops
+        )
+
+
+def online(bench: Bench) -> Iterator[Row]:
+    """A step for each image."""
+    for optimizer, widths in (("sgd", "[100,100,100]"), ("adam", "[300,150]")):
+        chosen = ("agent=base", f"optimizer={optimizer}", f"network.hidden_sizes={widths}", *_ONLINE)
+        what = f"{optimizer}, hidden layers {widths}"
+        with (
+            bench.plain(bench.mnist, *chosen) as plain,
+            bench.population(bench.mnist, *chosen, replicas=1) as population,
+        ):
+            yield bench.speed("online", what, population, 1, "plain loop", plain)
 
 
 def sizes(bench: Bench) -> Iterator[Row]:
@@ -90,7 +149,7 @@ def agents(bench: Bench) -> Iterator[Row]:
                 with bench.population(
                     bench.mnist, f"agent={name}", "optimizer=sgd", replicas=replicas
                 ) as population:
-                    least = 0.5 if name in _RESETTING else None
+                    least = 0.7 if name in _NEARLY_BASE else None
                     yield bench.speed("agents", name, population, replicas, "base", base, least)
                     if bench.device.type == "cuda":
                         yield bench.speed("agents", name, population, replicas, "plain loop, base", plain)
@@ -197,6 +256,8 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 SECTIONS: dict[str, tuple[str, Section]] = {
     "engine": ("Engine: Permuted MNIST, MLP 784-100-100-10, batch 16, l2_init", engine),
+    "jax": ("Beside JAX: Permuted MNIST, MLP 784-100-100-10, batch 16, l2_init, SGD", beside_jax),
+    "online": ("Batches of one image: Permuted MNIST, MLP", online),
     "sizes": ("Population sizes, one process", sizes),
     "agents": ("Agents: Permuted MNIST, MLP, batch 16, SGD", agents),
     "networks": ("Networks: l2_init, SGD; batch 16 (mlp) or 32", networks),

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import continual
+from benchmarking.contender import loop_of, pin, process, wait_for
 from continual import building, measuring
-from continual.benchmark.contender import process, wait_for
 from continual.config import Replica
+from continual.cpu.library import library
 from continual.errors import UserError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _STEPS = 5
+_ROUNDS, _SECONDS_FOR_PEAK = 100_000, 2.0
 _COPIED_BYTES = 2**30
 
 
@@ -73,6 +76,26 @@ def process_seconds(overrides: Sequence[str], compile_cache: Path) -> float:
     if done.returncode != 0:
         raise UserError(f"{script.name} failed: {(done.stderr.strip().splitlines() or ['no reason'])[-1]}")
     return seconds
+
+
+def flops(replica: Replica) -> int:
+    """The floating-point operations of one step's products and convolutions, as torch counts them."""
+    loop = loop_of([replica], "plain")
+    with FlopCounterMode(display=False) as counter:
+        loop.run(1)
+    return int(counter.get_total_flops())
+
+
+def peak_flops() -> float:
+    """Floating-point operations per second of this core, by multiply-adds that wait for nothing."""
+    pin(0)
+    count, best = library().multiply_adds(_ROUNDS), 0.0
+    end = time.perf_counter() + _SECONDS_FOR_PEAK
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        library().multiply_adds(_ROUNDS)
+        best = max(best, 2 * count / (time.perf_counter() - start))
+    return best
 
 
 def copy_bandwidth(where: torch.device) -> float:

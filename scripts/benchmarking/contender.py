@@ -5,6 +5,7 @@ windows next to one another, never by numbers taken apart.
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,8 +15,9 @@ from typing import Literal, Protocol, Self, TypeAlias
 
 import torch
 
+from benchmarking.jax_loop import JaxLoop
+from benchmarking.plain_loop import PlainLoop
 from continual import building
-from continual.benchmark.plain_loop import PlainLoop
 from continual.config import Replica
 from continual.machine import device
 from continual.population import Population
@@ -23,12 +25,18 @@ from continual.population import Population
 # A window looks at the clock about so often.
 _SECONDS_AT_A_TIME = 0.05
 
+# population: this program; plain: the loop that a PyTorch script has; compiled: the same under torch.compile;
+# jax: vmap over replicas, scan over steps.
+Kind: TypeAlias = Literal["population", "plain", "compiled", "jax"]
+
 # wall: the time that passes; core: only the time for which the process had a core, other programs or not.
 Clock: TypeAlias = Literal["wall", "core"]
 
 
 class Loop(Protocol):
-    """What is timed."""
+    """What is timed; `run` takes multiples of `at_a_time` steps."""
+
+    at_a_time: int
 
     def run(self, steps: int) -> None:
         """Do so many steps of each of its replicas."""
@@ -36,6 +44,8 @@ class Loop(Protocol):
 
 class PopulationLoop:
     """A population in the middle of its first task."""
+
+    at_a_time = 1
 
     def __init__(self, population: Population) -> None:
         self._population = population
@@ -78,6 +88,11 @@ class Rate:
         return sum(w.replicas * w.steps / w.seconds for w in self.windows)
 
     @property
+    def processes(self) -> int:
+        """How many ran."""
+        return len(self.windows)
+
+    @property
     def core_share(self) -> float:
         """The least share of its core that any of the processes got."""
         return min(w.core_share for w in self.windows)
@@ -89,17 +104,20 @@ class Rate:
 
 
 class Contender:
-    """Populations, each in a process of its own, that run at the same time; or one plain loop."""
+    """Loops of one kind, each in a process of its own, that run at the same time.
+
+    On a CPU each process has a core to itself, as far as there are so many, unless it has several threads.
+    """
 
     def __init__(
-        self, populations: Sequence[Sequence[Replica]], plain: bool = False, clock: Clock = "wall"
+        self, populations: Sequence[Sequence[Replica]], kind: Kind = "population", clock: Clock = "wall"
     ) -> None:
         """Starts the processes one by one, so that the second finds the first one's compiled code."""
         self._processes: list[ProcessPoolExecutor] = []
         try:
-            for replicas in populations:
+            for number, replicas in enumerate(populations):
                 self._processes.append(process())
-                self._processes[-1].submit(_prepare, list(replicas), plain, clock).result()
+                self._processes[-1].submit(_prepare, number, list(replicas), kind, clock).result()
         except BaseException:
             self.close()
             raise
@@ -130,16 +148,19 @@ def compare(
     return [(reference.rate(seconds), contender.rate(seconds)) for _ in range(pairs)]
 
 
-def loop_of(replicas: Sequence[Replica], plain: bool) -> Loop:
-    """The population of these replicas, or the plain loop of the first of them, ready to run."""
+def loop_of(replicas: Sequence[Replica], kind: Kind = "population") -> Loop:
+    """The loop of these replicas, ready to run; a plain loop has the first of them alone."""
     config = replicas[0].config
+    if kind == "jax":
+        return JaxLoop(replicas)
     learner, environment = building.prepare(config)
-    if not plain:
+    if kind == "population":
         # The constructor that training uses, so that whatever speeds up runs is measured.
         return PopulationLoop(building.population(replicas, learner, environment))
     torch.set_num_threads(config["engine"]["threads"])
     torch.set_flush_denormal(True)
-    return PlainLoop(learner, environment, config["seed"], device(config["device"]))
+    where = device(config["device"])
+    return PlainLoop(learner, environment, config["seed"], where, compiled=kind == "compiled")
 
 
 def time_window(
@@ -175,13 +196,23 @@ def process() -> ProcessPoolExecutor:
 _timed: list[tuple[Loop, int, torch.device, int, Clock]] = []  # what `_prepare` made in this process
 
 
-def _prepare(replicas: list[Replica], plain: bool, clock: Clock) -> None:
+def pin(number: int) -> None:
+    """Leave this process one core, of those that it may use the one with this number, or so."""
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        own = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {own[number % len(own)]})
+
+
+def _prepare(number: int, replicas: list[Replica], kind: Kind, clock: Clock) -> None:
     """In a contender's process: make the loop, warm it up, and find how many steps to do at a time."""
     where = device(replicas[0].config["device"])
-    loop, count = loop_of(replicas, plain), 1 if plain else len(replicas)
-    loop.run(1)  # compiles
-    trial = time_window(loop, count, where, 1, _SECONDS_AT_A_TIME, clock)
-    at_a_time = max(1, round(_SECONDS_AT_A_TIME * trial.steps / trial.seconds))
+    if where.type == "cpu" and replicas[0].config["engine"]["threads"] == 1:
+        pin(number)
+    loop, count = loop_of(replicas, kind), 1 if kind in ("plain", "compiled") else len(replicas)
+    loop.run(loop.at_a_time)  # compiles
+    trial = time_window(loop, count, where, loop.at_a_time, _SECONDS_AT_A_TIME, clock)
+    calls = round(_SECONDS_AT_A_TIME * trial.steps / trial.seconds / loop.at_a_time)
+    at_a_time = loop.at_a_time * max(1, calls)
     _timed[:] = [(loop, count, where, at_a_time, clock)]
 
 
