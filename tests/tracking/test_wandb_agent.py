@@ -30,7 +30,7 @@ TINY = {
     "env.steps_per_task": 20,
     "env.batch_size": 7,
     "env.samples_per_task": 40,
-    "network.hidden_size": 9,
+    "network.hidden_sizes": [9],
     "engine.compile": False,
     "device": "cpu",
     "hydra.launcher.workers": 1,
@@ -128,7 +128,7 @@ def test_an_agent_whose_sweep_stops_a_call_early(server: WandbServer, tmp_path: 
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    assert "stopped, with checkpoints written" in done.stdout, done.stdout
+    assert "stopped, with checkpoints written" in done.stdout, done.stdout + done.stderr
     own = {run.config["seed"]: run for name, run in server.runs.items() if name != "call"}
     assert sorted(own) == [0, 1, 2]
     mean = server.runs["call"].history
