@@ -23,6 +23,7 @@ from continual.learner import Learner
 from continual.machine import compiler_problem, device, ensure_compile_cache
 from continual.networks.network import check_forward
 from continual.optimizers import Optimizer
+from continual.optimizers.schedules import Schedule
 from continual.population import Population
 from continual.stepping import CudaGraphs
 
@@ -85,6 +86,21 @@ def _prepare(
     return learner, environment
 
 
+def _check_schedule(environment: Environment, schedule: Schedule | None) -> None:
+    """ConfigError if a schedule does not come to its end."""
+    if schedule is None:
+        return
+    tasks = range(environment.num_tasks)
+    steps = environment.first_step(environment.num_tasks)
+    if schedule.over == "task":
+        steps = max(environment.steps(task) for task in tasks)
+    if schedule.length > steps:
+        raise ConfigError(
+            f"optimizer.schedule.steps: {schedule.length} is more than the {steps} steps of a "
+            f"{schedule.over}."
+        )
+
+
 def _check_environment(environment: Environment, learner: Learner) -> None:
     """ConfigError if this environment's tasks cannot be given to this learner."""
     if environment.output_layer != "keep" and not learner.output_parameters:
@@ -92,6 +108,7 @@ def _check_environment(environment: Environment, learner: Learner) -> None:
             f"env.output_layer: {environment.output_layer} needs a network with an output layer, and this "
             "one has no weight that could be it."
         )
+    _check_schedule(environment, learner.optimizer.schedule)
     key = random.stream(random.key(0), "environment")
     task = environment.task(environment.draw_stream(key), key, 0)
     _, y_B = environment.training_examples(task, 0, key, torch.zeros(1, dtype=torch.int64))

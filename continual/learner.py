@@ -29,8 +29,9 @@ from continual.networks import initialization
 from continual.networks.initialization import Distribution
 from continual.networks.module import check_parameters, frozen_names, running_statistics
 from continual.networks.network import HiddenLayer, Network
+from continual.optimizers.clipping import clipped
 from continual.optimizers.optimizer import Optimizer, OptimizerContext, Role
-from continual.schema import bind
+from continual.schema import bind, is_on
 from continual.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -148,9 +149,12 @@ class Learner:
         key: Tensor,
         step: Tensor,
         is_real_B: Tensor | None = None,
+        task_start: Tensor | None = None,
     ) -> Tree:
         """The state after one batch. `step` counts the steps done before (0-d); `key` is the replica's.
 
+        `task_start` is what `step` was at the start of the task (0-d; None: 0), for step sizes that change
+        within it.
         `is_real_B` (bool) says which examples count, where the batch may be a partial one: the others repeat
         these, for whoever looks at the features.
         """
@@ -185,9 +189,15 @@ class Learner:
         def loss_gradients() -> Weights:
             return grad(mean_loss, has_aux=True)(before)[0] if agent.has_penalty else grads
 
+        cut: Weights = clipped(grads, optimizer.clip_norm) if is_on(optimizer.clip_norm) else grads
+        if optimizer.schedule is not None:
+            counts_from = task_start if optimizer.schedule.over == "task" else None
+            done = step if counts_from is None else step - counts_from
+            lr: Tensor = optimizer.lr * optimizer.schedule.factor(done)  # type: ignore[attr-defined]
+            optimizer = bind(optimizer, {"lr": lr})
         optimizer_key = random.fold(random.stream(key, "optimizer"), step)
         seen = self._seen_by_optimizer(agent, state["initial"], optimizer_key)
-        params, optimizer_state = optimizer.update(before, grads, state["optimizer"], seen)
+        params, optimizer_state = optimizer.update(before, cut, state["optimizer"], seen)
         batch = Batch(x_BCHW, y_B, logits_BK, features, forward)
         update = Update(params, optimizer_state, agent_state)
         update = agent.after_update(update, Step(batch, before, grads, loss_gradients), context)

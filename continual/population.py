@@ -90,6 +90,7 @@ class Population:
         # once for each replica, as the sums over a task are: that is one kernel less for each of the two.
         self._cursor = torch.zeros(self.size, dtype=torch.int64, device=device)
         self._step = torch.zeros(self.size, dtype=torch.int64, device=device)
+        self._task_start = torch.zeros(self.size, dtype=torch.int64, device=device)
         self._compiled, self._capture = compiled, capture
         self._native = native and compiled and device.type == "cpu" and not self._one_by_one
         self._keeps_native = False
@@ -147,6 +148,7 @@ class Population:
                 buffer.copy_(fresh[name])
         self.task, self.step_in_task = task, step
         self._step.fill_(self.environment.first_step(task) + step)
+        self._task_start.fill_(self.environment.first_step(task))
 
     def advance(self, steps: int) -> None:
         """Do `steps` steps of the current task, at most `chunk_steps`; nothing is read back."""
@@ -354,6 +356,7 @@ class Population:
             self._places,
             self._cursor,
             self._step,
+            self._task_start,
         )
         stepper = Stepper(
             self._advance,
@@ -377,6 +380,7 @@ class Population:
         places: Tensor,
         cursor: Tensor,
         step: Tensor,
+        task_start: Tensor,
         *stored: Tensor,
         gather: Callable[..., Tensor] | None = None,
     ) -> None:
@@ -391,14 +395,15 @@ class Population:
             places: Tensor,
             cursor: Tensor,
             step: Tensor,
+            task_start: Tensor,
         ) -> _Leaves:
             places_B, is_real_B = self._filled(places.index_select(0, cursor.reshape(1))[0])
             x, y = self.environment.batch(stored, task, places_B, env_key, step, gather)
-            after = self.learner.step(state, numbers, x, y, key, step, is_real_B)
+            after = self.learner.step(state, numbers, x, y, key, step, is_real_B, task_start)
             before = dict(leaves(state))
             return {path: leaf for path, leaf in leaves(after) if leaf is not before[path]}
 
-        changed = vmap(one)(state, numbers, keys, env_keys, task, places, cursor, step)
+        changed = vmap(one)(state, numbers, keys, env_keys, task, places, cursor, step, task_start)
         for path, leaf in leaves(state):
             if path in changed:
                 leaf.copy_(changed[path])

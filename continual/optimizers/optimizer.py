@@ -8,14 +8,15 @@ which optimiser it is. Results equal torch.optim's where there is such an optimi
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from continual.networks.network import HiddenLayer
-from continual.schema import is_on
+from continual.optimizers.schedules import Schedule
+from continual.schema import SwitchableStrength, is_on
 
 Params: TypeAlias = Mapping[str, Tensor]
 # What a parameter is for: "input" is the weight of a convolution that reads the images, "hidden" any other
@@ -53,7 +54,13 @@ class OptimizerState(Protocol):
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """An update rule for one network's parameters, given the gradient of its loss."""
+    """An update rule for one network's parameters, given the gradient of its loss.
+
+    Before it, the gradient's norm is cut to `clip_norm`, if that is not 0; `schedule` changes the step size.
+    """
+
+    clip_norm: SwitchableStrength = field(default=0.0, kw_only=True)
+    schedule: Schedule | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def init(self, params: Params, context: OptimizerContext) -> Any:

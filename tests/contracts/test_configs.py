@@ -52,7 +52,7 @@ def nodes():
 def test_its_keys_are_the_arguments_of_its_class(group, content):
     arguments = set(inspect.signature(locate(content["_target_"])).parameters)
     keys = {name for name in content if name not in ("_target_", "defaults")}
-    assert keys == arguments - {*PROVIDED[group], "plus"}
+    assert keys == arguments - {*PROVIDED[group], "plus", "schedule"}
 
 
 @pytest.mark.parametrize(("group", "content"), [n for n in nodes() if n.values[0] in ("agent", "optimizer")])
