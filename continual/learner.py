@@ -181,13 +181,13 @@ class Learner:
             return mean if penalty is None else mean + penalty, outputs
 
         before = state["params"]
-        grads, (_, (loss_B, logits_BK, features, buffers_after)) = grad_and_value(objective, has_aux=True)(
-            before
-        )
-        grads, agent_state = agent.transform_gradients(grads, before, state["agent"], context)
+        found = grad_and_value(objective, has_aux=True)(before)
+        of_objective, (_, (loss_B, logits_BK, features, buffers_after)) = found
+        grads, agent_state = agent.transform_gradients(of_objective, before, state["agent"], context)
 
         def loss_gradients() -> Weights:
-            return grad(mean_loss, has_aux=True)(before)[0] if agent.has_penalty else grads
+            grads: Weights = grad(mean_loss, has_aux=True)(before)[0] if agent.has_penalty else of_objective
+            return grads
 
         cut: Weights = clipped(grads, optimizer.clip_norm) if is_on(optimizer.clip_norm) else grads
         if optimizer.schedule is not None:

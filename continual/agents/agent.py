@@ -51,6 +51,11 @@ class Context(NamedTuple):
         distributions = {name: self.anatomy.distributions[name] for name in self.anatomy.weights}
         return initialization.draw(distributions, self.key)
 
+    def restarted(self, sample: bool = False) -> dict[str, Tensor]:
+        """All parameters as at the start, those of norms and activations too; `sample` draws weights anew."""
+        drawn = initialization.draw(self.anatomy.distributions, self.key)
+        return drawn if sample else {**drawn, **self.initial}
+
     def distance(self, weights: Weights, from_sample: bool = False) -> dict[str, Tensor]:
         """theta - theta_0 by the name of the weight; `from_sample` takes a fresh draw for theta_0."""
         origin = self.draw_initial() if from_sample else self.initial
@@ -77,7 +82,7 @@ class Step(NamedTuple):
     gradients: Weights
     """Of loss + penalty, as `transform_gradients` left it."""
     loss_gradients: Callable[[], Weights]
-    """Of the loss alone: the same as without a penalty, else a second pass backwards."""
+    """Of the loss alone, before `transform_gradients`; with a penalty, this is a second pass backwards."""
 
     @property
     def features(self) -> Weights:
@@ -191,6 +196,21 @@ def weight_names(network: nn.Module) -> tuple[str, ...]:
         for name, param in module.named_parameters(path, recurse=False)
         if param.requires_grad
     )
+
+
+def module_of(name: str) -> str:
+    """The name of the module that a parameter belongs to."""
+    return name.rpartition(".")[0]
+
+
+def fan_in(name: str, params: Weights) -> int:
+    """How many inputs an output of the layer reads that this weight or bias belongs to."""
+    return params.get(f"{module_of(name)}.weight", params[name])[0].numel()
+
+
+def matrices(weights: Weights, context: "Context", *roles: Role) -> dict[str, Tensor]:
+    """The weights that are for one of these roles, each as [outputs, inputs of an output]."""
+    return {n: w.flatten(1) for n, w in weights.items() if context.anatomy.roles[n] in roles}
 
 
 def half_square(distance: Weights) -> Tensor:

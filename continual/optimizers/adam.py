@@ -1,7 +1,7 @@
 """Adam, which counts steps for each unit where units are replaced."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from annotated_types import Ge, Lt, MaxLen, MinLen
@@ -50,7 +50,7 @@ class Adam(Optimizer):
     eps: Annotated[float, Ge(0)] = 1e-8
     weight_decay: SwitchableStrength = 0.0
 
-    def init(self, params: Params, context: OptimizerContext) -> AdamState:
+    def init(self, params: Params, context: OptimizerContext) -> Any:
         device = next(iter(params.values())).device
         slots: dict[str, Params] = {"first_moment": zeros_like(params), "second_moment": zeros_like(params)}
         zero = torch.zeros((), dtype=torch.float64, device=device)
@@ -61,9 +61,14 @@ class Adam(Optimizer):
         return self.prepared(AdamState(zero, Corrections(zero, zero), counts, {}, slots))
 
     def update(
-        self, params: Params, grads: Params, state: AdamState, context: OptimizerContext
-    ) -> tuple[dict[str, Tensor], AdamState]:
-        grads = decayed(params, grads, self.weight_decay)
+        self, params: Params, grads: Params, state: Any, context: OptimizerContext
+    ) -> tuple[dict[str, Tensor], Any]:
+        return self.step(params, decayed(params, grads, self.weight_decay), state, context)
+
+    def step(
+        self, params: Params, grads: Params, state: Any, context: OptimizerContext
+    ) -> tuple[dict[str, Tensor], Any]:
+        """One step without weight decay; the state is AdamState or has its fields."""
         beta1, beta2 = self.betas
         first, second, after = {}, {}, {}
         for name, grad in grads.items():
@@ -77,7 +82,7 @@ class Adam(Optimizer):
         counts = {layer: count_U + 1 for layer, count_U in state.counts.items()}
         return after, state._replace(steps=state.steps + 1, counts=counts, slots=slots)
 
-    def prepared(self, state: AdamState) -> AdamState:
+    def prepared(self, state: Any) -> Any:
         return state._replace(
             correction=self._of_count(state.steps + 1),
             corrections={layer: self._of_count(count_U + 1) for layer, count_U in state.counts.items()},

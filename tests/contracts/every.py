@@ -10,11 +10,21 @@ _BUSY_AGENTS = {
     "ewc": ("agent.use_fisher=true",),
     "redo": ("agent.recycle_period=5", "agent.recycle_threshold=0.3"),
     "continual_backprop": ("agent.replacement_rate=0.1", "agent.maturity_threshold=4"),
+    "regrama": ("agent.recycle_period=5", "agent.recycle_threshold=0.5"),
+    "calibrated_partial_resets": ("agent.period=5", "agent.reset_rate=0.3"),
+    "selective_weight_reinit": ("agent.period=5", "agent.reinit_rate=0.3"),
+    "self_normalized_resets": ("agent.first_threshold=2", "agent.threshold_period=7"),
+    "hare_and_tortoise": ("agent.period=6", "agent.momentum=0.5"),
+    "weight_clipping": ("agent.kappa=0.5",),
 }
 # A number that is 0 is switched off, and a structure of its own.
 _SWITCHED_ON = {
     "sgd": ("optimizer.momentum=0.5", "optimizer.weight_decay=1e-2", "optimizer.nesterov=true"),
     "adam": ("optimizer.weight_decay=1e-2",),
+    "adam_o": ("optimizer.weight_decay=1e-2",),
+    "muon": ("optimizer.weight_decay=1e-2",),
+    "rmsprop": ("optimizer.weight_decay=1e-2",),
+    "trac": ("optimizer.weight_decay=1e-2",),
 }
 
 AGENTS = tiny.options("agent")

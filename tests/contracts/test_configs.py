@@ -134,5 +134,5 @@ def test_numbers_in_which_replicas_differ_are_structure_nowhere():
                 for name, value in node.items()
                 if isinstance(value, float) and name not in marked
             }
-    assert set(structure) <= {"adam.eps"}
+    assert set(structure) <= {"adam.eps", "adamw.eps", "adam_o.eps", "trac.eps"}
     assert AGENTS

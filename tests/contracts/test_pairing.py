@@ -55,13 +55,13 @@ def test_every_agent_starts_with_the_weights_and_batches_of_base(compose, agent)
         weights.append({name: value for name, value in state.items() if name.startswith("params/")})
     shapes = [{name: value.shape for name, value in of.items()} for of in weights]
 
-    if agent in ("layer_norm", "crelu"):  # which are other networks
+    if agent in ("layer_norm", "crelu", "normalize_and_project"):  # which are other networks
         assert shapes[0] != shapes[1]
         # A bias is drawn by the inputs of its layer, so that its shape alone says nothing.
         layers = {n.rpartition(".")[0] for n, shape in shapes[0].items() if n.endswith("weight")}
         layers = {n for n in layers if shapes[0][f"{n}.weight"] == shapes[1][f"{n}.weight"]}
         shared = [name for name in weights[0] if name.rpartition(".")[0] in layers]
-        assert bool(shared) == (agent == "layer_norm")
+        assert bool(shared) == (agent != "crelu")
         assert all(torch.equal(weights[0][name], weights[1][name]) for name in shared)
         return
 
