@@ -1,6 +1,6 @@
 """How many replicas a population should have, and what to do with one that does not fit.
 
-As many as are fastest on a CPU, as many as fit into a GPU's memory.
+As many as stay responsive on a CPU, as many as fit into a GPU's memory.
 """
 
 import logging
@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Parameters of a population for one CPU core (measured with all cores busy, where a core has 1 MB of L2).
-_CACHED_PARAMETER_BYTES = 3 * 2**19
+# Parameters of a population for one CPU core: an interrupt waits for a chunk of 500 steps of all replicas,
+# which takes them about a second. Replicas step one after another, so their speed is the same in any number.
+_PARAMETER_BYTES_ON_A_CORE = 11 * 2**19
 _BYTES_PER_PARAMETER = 4
 _MOST_ON_A_CORE = 64
 
@@ -35,8 +36,8 @@ _SHARE_OF_FREE_MEMORY = 0.8
 def population_size(run: Replica) -> int:
     """The most replicas that a population of this run's structure should have on the run's device.
 
-    What engine.max_replicas says or, for `auto`, what was measured: on a CPU by scripts/benchmark.py, on a
-    GPU now, by what the memory in use grows by with each replica.
+    What engine.max_replicas says or, for `auto`, on a CPU what keeps it responsive and on a GPU what fits, by
+    what the memory in use grows by with each replica.
     """
     asked = run.config["engine"]["max_replicas"]
     if asked != "auto":
@@ -46,19 +47,18 @@ def population_size(run: Replica) -> int:
         free, _ = torch.cuda.mem_get_info(where)
         return size_in_memory(free, lambda replicas: peak_memory([run] * replicas, where))
     learner, _ = building.prepare(run.config)
-    return size_in_cache(learner.network)
+    return size_on_a_core(learner.network)
 
 
-def size_in_cache(network: nn.Module) -> int:
-    """How many replicas of this network a CPU core trains fastest, as measured.
+def size_on_a_core(network: nn.Module) -> int:
+    """How many replicas of this network a CPU core trains together.
 
-    As many as leave parameters, initial values and gradients in the cache: 4 of the paper's MLP. Of networks
-    with convolutions 1: the libraries for a CPU are slow at the grouped convolutions that several become.
+    16 of the paper's MLP, and 1 of a network with convolutions, whose steps take as long as those of 16.
     """
     if any(isinstance(m, nn.Conv2d) for m in network.modules()):
         return 1
     bytes_each = _BYTES_PER_PARAMETER * sum(p.numel() for p in network.parameters())
-    return max(1, min(_MOST_ON_A_CORE, _CACHED_PARAMETER_BYTES // bytes_each))
+    return max(1, min(_MOST_ON_A_CORE, _PARAMETER_BYTES_ON_A_CORE // bytes_each))
 
 
 def size_in_memory(free: int, peak_memory: Callable[[int], int]) -> int:

@@ -9,7 +9,7 @@ from torch import nn
 
 from continual import fitting
 from continual.config import Replica
-from continual.fitting import population_size, size_in_cache, size_in_memory
+from continual.fitting import population_size, size_in_memory, size_on_a_core
 from continual.networks.mlp import MLP
 from tests import tiny
 
@@ -42,10 +42,10 @@ def test_the_size_on_a_gpu_is_measured_there(
     assert population_size(run) == 5
 
 
-def test_the_fastest_size_on_a_cpu_falls_with_the_size_of_the_network() -> None:
+def test_the_size_on_a_cpu_falls_with_the_size_of_the_network() -> None:
     networks = [MLP((1, 28, 28), 10, hidden_sizes=[width, width]) for width in (10, 100, 400, 4000)]
-    sizes = [size_in_cache(network) for network in networks]
+    sizes = [size_on_a_core(network) for network in networks]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[1] == 4, "as measured"
+    assert sizes[1] == 16, "of the MLP of the paper"
     assert sizes[-1] == 1
-    assert size_in_cache(nn.Sequential(nn.Conv2d(3, 4, 5))) == 1
+    assert size_on_a_core(nn.Sequential(nn.Conv2d(3, 4, 5))) == 1

@@ -19,7 +19,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from continual import building
 from continual.config import Config, Replica, check_engine
 from continual.errors import ConfigError, Stopped, UserError
-from continual.fitting import size_in_cache
+from continual.fitting import size_on_a_core
 from continual.schema import Count
 from continual.sweep import slurm_queue
 from continual.sweep.launcher import Launcher
@@ -127,7 +127,7 @@ class SlurmLauncher(Launcher):
         if self._gpus:
             return _REPLICAS_ON_A_GPU
         learner, _ = building.prepare(run.config)
-        return size_in_cache(learner.network)
+        return size_on_a_core(learner.network)
 
     def _submit(self, populations: Sequence["_Watched"], manifest: Manifest) -> dict[str, "_Watched"]:
         """Submit these populations as arrays that are no longer than the cluster allows; by job id."""
