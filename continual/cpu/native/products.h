@@ -24,10 +24,13 @@ INLINE void outer_tile(Matrix a, const float* b, long b_row, float* c, long c_ro
   for (long k = 0; k < depth; k++) {
     Vector x[TV];
 #pragma GCC unroll 8
-    for (int v = 0; v < TV; v++) x[v] = PART && v == TV - 1 ? part.load(b + k * b_row + v * LANES) : load(b + k * b_row + v * LANES);
+    for (int v = 0; v < TV; v++) {
+      const float* from = b + k * b_row + v * LANES;
+      x[v] = held(PART && v == TV - 1 ? part.load(from) : load(from));
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < TM; i++) {
-      Vector y = all(a.at[i * a.row + k * a.column]);
+      Vector y = held(all(a.at[i * a.row + k * a.column]));
 #pragma GCC unroll 8
       for (int v = 0; v < TV; v++) sum[i][v] = multiply_add(y, x[v], sum[i][v]);
     }
@@ -90,10 +93,10 @@ INLINE void inner_tile(Matrix a, Matrix b, float* c, long c_row, long c_column, 
   for (; k + LANES <= depth; k += LANES) {
     Vector x[TN];
 #pragma GCC unroll 8
-    for (int j = 0; j < TN; j++) x[j] = load(b.at + j * b.column + k);
+    for (int j = 0; j < TN; j++) x[j] = held(load(b.at + j * b.column + k));
 #pragma GCC unroll 8
     for (int i = 0; i < TM; i++) {
-      Vector y = load(a.at + i * a.row + k);
+      Vector y = held(load(a.at + i * a.row + k));
 #pragma GCC unroll 8
       for (int j = 0; j < TN; j++) sum[i * TN + j] = multiply_add(y, x[j], sum[i * TN + j]);
     }

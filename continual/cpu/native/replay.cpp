@@ -13,12 +13,6 @@
 #include "images.h"
 #include "products.h"
 
-#if defined(__x86_64__)
-#define IN_REGISTER "+v"
-#else
-#define IN_REGISTER "+w"
-#endif
-
 enum Kind : int64_t { KERNEL, PRODUCT, IMAGES };
 constexpr int MOST_ARGUMENTS = 160;
 

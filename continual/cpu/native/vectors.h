@@ -28,6 +28,17 @@ typedef float Anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_al
 
 INLINE Vector load(const float* p) { return *(const Anywhere*)p; }
 INLINE void store(float* p, Vector v) { *(Anywhere*)p = v; }
+// Loaded once: compilers otherwise read memory again in each instruction that uses the vector.
+#if defined(__x86_64__)
+#define IN_REGISTER "+v"
+#else
+#define IN_REGISTER "+w"
+#endif
+INLINE Vector held(Vector v) {
+  __asm__("" : IN_REGISTER(v));
+  return v;
+}
+
 INLINE Vector all(float x) { return x - Vector{}; }
 
 #if defined(__AVX512F__)
