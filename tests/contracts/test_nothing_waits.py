@@ -40,7 +40,6 @@ def step_without_content(config):
         return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), node)
 
     inputs = without_content(population._stepper._inputs)
-    population._scale, population._shift = without_content((population._scale, population._shift))
     keys = without_content(population._env_keys)
     with OnOneDevice(), torch.no_grad():
         vmap(lambda key: population.environment.shuffle(key, 0, 0))(keys)
