@@ -69,7 +69,7 @@ def totals_chart(words: str, styles: Spec) -> Spec:
         "axis": _NAMES,
     }
     x: Spec = {"field": "score", "type": "quantitative", "scale": {"zero": False}, "title": words}
-    x["axis"] = {"orient": "top"}
+    x["axis"] = {"orient": "top", "titleAnchor": "end"}
     about: list[Field] = [
         "label",
         ("score", words),
@@ -122,7 +122,7 @@ def comparisons_chart(words: str, styles: Spec, reference: str) -> Spec:
         "field": "difference",
         "type": "quantitative",
         "title": f"difference in {words}",
-        "axis": {"orient": "top"},
+        "axis": {"orient": "top", "titleAnchor": "end"},
     }
     about: list[Field] = [
         "label",
@@ -167,7 +167,7 @@ def matrix_chart(of: int, tasks: int) -> Spec:
             "color": {
                 "field": "accuracy",
                 "type": "quantitative",
-                "scale": {"scheme": "viridis", "domain": [0, 1]},
+                "scale": {"scheme": "viridis", "zero": False},
                 "title": "test accuracy",
             },
             "tooltip": _tooltip(

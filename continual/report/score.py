@@ -53,10 +53,10 @@ def score_of(summary: Mapping[str, Any]) -> tuple[Score, Any]:
     """The score that a summary.json declares, and its value as it stands there."""
     if "score_name" not in summary:
         return Score(), summary.get("total_average_online_accuracy")
-    score = Score(summary["score_name"], summary["higher_is_better"])
-    if not isinstance(score.name, str) or not isinstance(score.higher_is_better, bool):
-        raise ValueError(f"score_name {score.name!r}, higher_is_better {score.higher_is_better!r}")
-    return score, summary["score"]
+    name, higher_is_better = summary["score_name"], summary["higher_is_better"]
+    if not isinstance(name, str) or not isinstance(higher_is_better, bool):
+        raise ValueError(f"score_name {name!r}, higher_is_better {higher_is_better!r}")
+    return Score(name.removeprefix("total_").removeprefix("average_"), higher_is_better), summary["score"]
 
 
 def finite(value: Any) -> float:

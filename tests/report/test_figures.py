@@ -173,3 +173,13 @@ def test_long_names_leave_room_for_the_axis(write_run, tmp_path):
     for figure in (online_accuracy_figure(runs), totals_figure(runs, layout)):
         figure.draw_without_rendering()
         assert figure.axes[0].get_window_extent().width / figure.dpi > 3.5
+
+
+def test_an_agent_combined_with_another_has_both_names(write_run, tmp_path):
+    plus = {"_target_": "continual.agents.l2.L2", "l2_weight": 0.1}
+    for place, second in enumerate([None, plus]):
+        options = {"agent": "redo"} | ({"agent@agent.plus": "l2"} if second else {})
+        nodes = {"agent": {"_target_": "r"} | ({"plus": second} if second else {})}
+        write_run(str(place), 0, (0.5 + place / 10,) * 2, nodes=nodes, options=options)
+    write_run("2", 0, (0.4, 0.4))
+    assert legend(online_accuracy_figure(load(tmp_path))) == ["ReDo + L2", "ReDo", "Plain training"]

@@ -257,3 +257,12 @@ def test_in_a_notebook_and_at_a_prompt(write_run, tmp_path):
     assert "<table" in page
     assert "&lt;l2&gt;" in page
     assert "<l2>" not in page
+
+
+@pytest.mark.parametrize("name", ["online_accuracy", "total_average_online_accuracy"])
+def test_what_a_summary_declares_as_its_score_is_a_column_of_its_tasks(write_run, tmp_path, name):
+    write_run("0", 0, (0.2, 0.4), score=0.3, score_name=name, higher_is_better=True)
+    runs = load(tmp_path)
+    assert runs.runs["score"].tolist() == [0.3]
+    (score,) = runs.scores
+    assert (score.name, score.words) == ("online_accuracy", "total average online accuracy")
