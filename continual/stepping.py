@@ -179,6 +179,7 @@ class _Compiled:
             function.__defaults__,
             function.__closure__,
         )
+        fresh.__kwdefaults__ = function.__kwdefaults__
         self._made: Callable[..., object] | None = None
         self._asked: list[int | Tensor] = []
         self._again: dict[tuple[int, ...], Callable[[], object]] = {}
