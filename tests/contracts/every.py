@@ -32,6 +32,13 @@ OPTIMIZERS = tiny.options("optimizer")
 
 every_agent = pytest.mark.parametrize("agent", AGENTS)
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+# The optimisers of most protocols with every agent; the others with an agent that leaves their state alone
+# and with one that renews parts of it.
+_MET_BY_ALL, _MEET_ALL = ("adam", "sgd"), ("base", "continual_backprop")
+every_agent_with_optimizers = pytest.mark.parametrize(
+    ("agent", "optimizer"),
+    [(a, o) for a in AGENTS for o in OPTIMIZERS if o in _MET_BY_ALL or a in _MEET_ALL],
+)
 every_network = pytest.mark.parametrize("network", tiny.options("network"))
 every_env = pytest.mark.parametrize("env", tiny.options("env"))
 

@@ -10,8 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from continual.agents.base import Base
 from tests import tiny
 from tests.contracts.every import (
-    AGENTS,
-    OPTIMIZERS,
+    every_agent_with_optimizers,
     every_env,
     every_network,
     of_agent,
@@ -46,8 +45,7 @@ def step_without_content(config):
         population._advance(*inputs)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("agent", AGENTS)
+@every_agent_with_optimizers
 def test_of_any_agent_and_optimizer(compose, agent, optimizer):
     step_without_content(compose(*of_agent(agent), *of_optimizer(optimizer, everything_on=True)))
 

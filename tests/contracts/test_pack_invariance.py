@@ -6,7 +6,7 @@ import torch
 from tests import tiny
 from tests.contracts.every import (
     AGENTS,
-    every_agent,
+    every_agent_with_optimizers,
     every_env,
     every_network,
     every_optimizer,
@@ -32,9 +32,8 @@ def assert_same_run(one, other):
     assert one.tasks == other.tasks
 
 
-@every_agent
-@every_optimizer
-def test_every_agent_with_every_optimizer(tmp_path, compose, agent, optimizer):
+@every_agent_with_optimizers
+def test_every_agent_with_optimizers(tmp_path, compose, agent, optimizer):
     config = compose(*of_agent(agent), *of_optimizer(optimizer), "env.steps_per_task=30")
     assert_same_run(*alone_and_packed(tmp_path, config))
 
