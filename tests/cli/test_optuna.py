@@ -65,7 +65,7 @@ def trials(sweep: Path) -> list[tuple[int, dict[str, Any], float | None]]:
         ("a=range(0.5,2,0.5)", CategoricalDistribution(["0.5", "1.0", "1.5"])),
         ("a=1e-3,x,true", CategoricalDistribution(["0.001", "x", "True"])),
         ("a=choice(adam,sgd)", CategoricalDistribution(["adam", "sgd"])),
-        ("agent=glob(l2*)", CategoricalDistribution(["l2", "l2_init", "l2_init_plus_ewc"])),
+        ("agent=glob(l2_init*)", CategoricalDistribution(["l2_init", "l2_init_plus_ewc"])),
     ],
 )
 def test_what_can_be_searched(search: Any, typed: str, space: Any) -> None:
