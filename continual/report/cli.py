@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from continual.errors import UserError
 from continual.report.escaping import printable
-
-SIZES = ("icml", "icml-wide", "neurips", "iclr", "jmlr", "slide")
+from continual.report.sizes import SIZES
 
 if TYPE_CHECKING:
     from continual.report.content import Report, Section
@@ -105,7 +104,6 @@ def write_report(
 
     from continual.report.choice import only_best
     from continual.report.content import build
-    from continual.report.figures import SIZES as FIGURE_SIZES
     from continual.report.figures import drawing
     from continual.report.runs import load
     from continual.report.statistics import summarise
@@ -123,7 +121,7 @@ def write_report(
         runs.measured(measure)
     summary = summarise(runs)
     try:
-        with drawing(FIGURE_SIZES[size] if size else None):
+        with drawing(SIZES[size] if size else None):
             report = build(runs, swept, before, summary=summary, measures=measures)
             output.mkdir(parents=True, exist_ok=True)
             paths = [*(write_study(everything, output) if data else []), *_write_files(report, output, latex)]

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -19,6 +18,7 @@ from continual.report.layout import Layout, about, lay_out, shortened
 from continual.report.looks import mark
 from continual.report.measures import heading, in_words
 from continual.report.runs import Runs
+from continual.report.sizes import Size
 from continual.report.statistics import by_seed, curve, is_measured, scored_tasks
 
 POINTS = 100
@@ -27,22 +27,6 @@ LARGE: Mapping[str, Any] = {"fontsize": "x-large", "fontweight": "bold"}
 SMALL: Mapping[str, Any] = {"fontsize": "small", "color": "0.35"}
 
 
-@dataclass(frozen=True)
-class Size:
-    """A figure's width in inches and the size of its texts in points, as a paper or slides ask for them."""
-
-    width: float
-    font: float
-
-
-SIZES = {
-    "icml": Size(3.25, 7),
-    "icml-wide": Size(6.75, 8),
-    "neurips": Size(5.5, 8),
-    "iclr": Size(5.5, 8),
-    "jmlr": Size(6.0, 9),
-    "slide": Size(11, 16),
-}
 _size: ContextVar[Size | None] = ContextVar("size", default=None)
 
 
