@@ -14,7 +14,9 @@ PAIRS = [
         pytest.param(["agent=l2_init", *of_optimizer(optimizer, everything_on=True)], id=optimizer)
         for optimizer in OPTIMIZERS
     ),
-    pytest.param(["agent=l2_init", "network=convnet", "network.kernel_sizes=[2]"], id="convnet"),
+    pytest.param(
+        ["agent=l2_init", "network=convnet", "network.kernel_sizes=[2]", "network.channels=[3]"], id="convnet"
+    ),
 ]
 AMONG = 2
 
