@@ -427,7 +427,7 @@ def test_all_agents_sweeps_are_submitted_before_the_first_is_waited_for(
 
     def launch(*overrides: str, **_: Any) -> Trained:
         calls.append(overrides)
-        return Trained(tmp_path, [])
+        return Trained(tmp_path, [], is_detached=False)
 
     monkeypatch.setattr(app.api, "launch", launch)
     assert app.main([*arguments(tmp_path / "run", "hydra/launcher=slurm"), "agents=[base,layer_norm]"]) == 1

@@ -17,6 +17,7 @@ from continual.cli.messages import one_sentence
 from continual.cli.output import log_run, log_sweep
 from continual.cli.resolvers import register_resolvers
 from continual.errors import Stopped, UserError
+from continual.report.ending import show_ending
 from continual.sweep.leaving import leave
 from continual.tracking.wandb_environment import asked_by_an_agent
 
@@ -67,11 +68,16 @@ def _train(asked: Command) -> None:
     if not asked.multirun:
         from continual.cli.single import train_run
 
-        train_run(composer, asked.overrides, log_run)
+        folder = train_run(composer, asked.overrides, log_run)
+        show_ending(folder, [folder], trained=1)
         return
     from continual.cli.sweeping import train_sweep
 
-    failed = train_sweep(composer, asked.overrides, log_sweep).failed
+    trained = train_sweep(composer, asked.overrides, log_sweep)
+    failed = trained.failed
+    if not trained.is_detached:
+        folders = list(dict.fromkeys(result.job.run.folder for result in trained.results))
+        show_ending(trained.folder, folders, len(folders) - len(failed))
     if failed:
         raise UserError(f"{failed[0].job.run.folder}: {failed[0].reason}")
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from continual.cli.composing import Composer
 from continual.cli.jobs import check_folder, run_of
@@ -19,10 +20,11 @@ log = logging.getLogger(__name__)
 _FOLDER = "hydra.run.dir"
 
 
-def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog) -> Outcome:
+def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog) -> Path:
     """Train the run that these overrides name, or resume it, in `hydra.run.dir`.
 
-    All is checked before anything is written. UserError for a mistake, Stopped after a signal.
+    Returns its folder. All is checked before anything is written. UserError for a mistake, Stopped after a
+    signal.
     """
     while True:
         composer.fixed.pop(_FOLDER, None)
@@ -45,7 +47,7 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
                 outcome = outcome_of(run)
                 if outcome is not None:
                     log.info("%s holds this run, finished.", folder)
-                    return outcome
+                    return folder
                 frozen.write(run, composed.hydra)
             outcome = _train(run)
         log.info(
@@ -55,7 +57,7 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
             "none" if outcome.score is None else f"{outcome.score:.4f}",
             folder,
         )
-        return outcome
+        return folder
 
 
 def _prepare(config: Config) -> None:

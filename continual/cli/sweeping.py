@@ -32,6 +32,7 @@ class Trained:
 
     folder: Path
     results: list[Result]
+    is_detached: bool
 
     @property
     def failed(self) -> list[Result]:
@@ -93,7 +94,7 @@ def _train(
         start_log({**plain(config.hydra, resolve=False), "runtime": runtime})
         sweep.save_config()
         chooses.sweep(arguments, sweep)
-    return Trained(folder, sweep.results)
+    return Trained(folder, sweep.results, trains.detach)
 
 
 def _sweeper(node: Mapping[str, Any]) -> Sweeper:

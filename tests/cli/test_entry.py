@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 import continual
-from tests.command_line import CommandLine, everything_in
+from tests.command_line import TINY, CommandLine, everything_in
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,17 @@ def test_completion(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, begun: st
     finished = cli("--shell-completion", "query=bash")
     assert finished.code == 0
     assert ends <= set(finished.out.split())
+
+
+def test_the_end_shows_the_best_groups_and_the_next_command(
+    train: CommandLine, npz: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single = train("hydra.run.dir=alone")
+    assert single.out.splitlines()[-1].endswith("report: python scripts/report.py alone")
+    arguments = ("hydra.launcher.workers=1", "agent=l2,base", "seed=0,1")
+    lines = train("-m", "hydra.sweep.dir=sweep", *arguments).out.splitlines()
+    assert {line.split()[0] for line in lines if line.endswith(" 2 ")} == {"base", "l2"}
+    assert lines[-2:] == ["4 of 4 runs finished", "report: python scripts/report.py sweep"]
+    capsys.readouterr()
+    continual.train(*TINY, f"env.dataset.path={npz}", "agent=l2,base", folder="api", workers=1)
+    assert "report" not in capsys.readouterr().out
