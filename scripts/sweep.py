@@ -1,8 +1,8 @@
-"""Watch, wait for, cancel or resume a sweep: python scripts/sweep.py status|wait|cancel|resume FOLDER."""
+"""See to a sweep that was started: python scripts/sweep.py status|wait|cancel|resume|upload|watch FOLDER."""
 
 import sys
 
-from continual.sweep.cli import main
+from continual.cli.sweep_command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,10 +16,10 @@ import pytest
 from continual.cli import entry
 from continual.cli.composing import Composer
 from continual.cli.plain import plain
+from continual.cli.sweep_command import main as sweep
 from continual.report import main as report
 from continual.reproduce.app import main as reproduce
 from continual.sweep import launcher
-from continual.sweep.cli import main as sweep
 from tests.datasets.writers import random_arrays, write_mnist, write_npz
 
 ROOT = Path(__file__).parents[1]

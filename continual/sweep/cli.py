@@ -1,14 +1,17 @@
-"""`continual-sweep status|wait|cancel|resume|upload FOLDER`: what becomes of a sweep after its start."""
+"""`continual-sweep status|wait|cancel|resume|upload FOLDER`: what becomes of a sweep after its start.
+
+`continual.cli.sweep_command` has the whole command, with what stands on reports: this room knows none.
+"""
 
 import argparse
 import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -28,13 +31,19 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _MOST_SECONDS_TO_STOP = 600
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; returns the exit code: 1 for a user's mistake or runs that failed."""
-    asked = _parser().parse_args(arguments)
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(arguments: Sequence[str] | None = None, further: Sequence[Callable[[Commands], None]] = ()) -> int:
+    """Do what the command line says; returns the exit code: 1 for a user's mistake or runs that failed.
+
+    `further` add commands on any folder with runs, by `add_command`.
+    """
+    asked = _parser(further).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
     try:
-        if asked.command == upload:  # of any folder of runs
-            return upload(asked)
+        if asked.on_any_folder:
+            return int(asked.command(asked))
         manifest = Manifest.read(asked.folder)
         if manifest is None:
             raise UserError(
@@ -185,14 +194,25 @@ def _and_more(console: Console, lines: int) -> None:
         console.print(f"... and {lines - _MOST_LINES} more")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sweep.py", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="status|wait|cancel|resume|upload")
+def add_command(
+    commands: Commands, name: str, command: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    """Add a command on any `folder` with runs; its help is the first line of its docstring."""
+    text = str(command.__doc__).splitlines()[0]
+    one: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    one.add_argument("folder", type=_folder, help="the folder of a sweep, a run or several of them")
+    one.set_defaults(command=command, on_any_folder=True)
+    return one
+
+
+def _parser(further: Sequence[Callable[[Commands], None]]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sweep.py", description="What becomes of a sweep after its start.")
+    commands: Commands = parser.add_subparsers(required=True)
     for name, command in (("status", status), ("wait", wait), ("cancel", cancel), ("resume", resume)):
         text = str(command.__doc__).splitlines()[0]
         one = commands.add_parser(name, help=text, description=text)
         one.add_argument("folder", type=_folder, help="the sweep's folder (hydra.sweep.dir)")
-        one.set_defaults(command=command, trust=[])
+        one.set_defaults(command=command, on_any_folder=False, trust=[])
         if name in ("wait", "resume"):
             one.add_argument(
                 "--trust",
@@ -200,11 +220,11 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="MODULE",
                 help="a module or package of your own that the runs' configs may name; can be repeated",
             )
-    text = str(upload.__doc__).splitlines()[0]
-    one = commands.add_parser("upload", help=text, description=text)
-    one.add_argument("folder", type=_folder, help="the folder of a sweep, a run or several of them")
+    one = add_command(commands, "upload", upload)
     one.add_argument("--again", action="store_true", help="also what is known to have arrived")
-    one.set_defaults(command=upload)
+    for add in further:
+        add(commands)
+    commands.metavar = "|".join(commands.choices)
     return parser
 
 

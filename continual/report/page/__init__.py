@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -23,16 +23,27 @@ _DARK = dict(zip(PALETTE, DARK_PALETTE, strict=True))
 _SCRIPTS = ("vega/vega.min.js", "vega/vega-lite.min.js", "vega/vega-embed.min.js", "page.js")
 
 
-def html_page(report: Report) -> str:
-    """The page's source, complete."""
+@dataclass(frozen=True)
+class Live:
+    """Of a page from a server: its version (the ETag), and after how many seconds it asks for a newer one."""
+
+    version: str
+    every: float
+
+
+def html_page(report: Report, live: Live | None = None) -> str:
+    """The page's source, complete; with `live` it renews itself from the server that it came from."""
     scripts = [_script(name) for name in _SCRIPTS] if report.explorer else []
+    renewing = _script("live.js") if live else ""
     template = _templates().get_template("page.html")
     return template.render(
         report=report,
         explorer=report.explorer,
         data=_data(report),
         scripts=[Markup(script) for script in scripts],
-        hashes=[_hash(script) for script in scripts],
+        hashes=[_hash(script) for script in [*scripts, *([renewing] if live else [])]],
+        live=live,
+        renewing=Markup(renewing),
         style=Markup(_text("page.css")),
         dark=_DARK,
         long=LONG,
