@@ -7,6 +7,7 @@ from math import nan
 import pandas as pd
 from matplotlib.figure import Figure
 
+from continual.report.boundaries import MARK, NOTE, boundary_groups
 from continual.report.charts import Chart
 from continual.report.explore import Explore, Explorer
 from continual.report.figures import measure_figure, totals_figure
@@ -324,11 +325,13 @@ def _summary_table(
     ordered = summary.assign(panel=[label(row, layout.panel_keys) for _, row in summary.iterrows()])
     ordered = ordered.join(layout.summary["rank"])
     ordered = ordered.sort_values("rank", kind="stable").sort_values("panel", kind="stable")
+    knowing = boundary_groups(runs)
     for group, row in ordered.iterrows():
+        name = label(row, layout.line_keys) or "all runs"
         rows.append(
             [
                 *([row["panel"]] if layout.panel_keys else []),
-                label(row, layout.line_keys) or "all runs",
+                f"{name} {MARK}" if group in knowing else name,
                 *(str(row[name]) for name in ("n", *statuses)),
                 _interval(row[TOTAL], row["low"], row["high"]),
                 _interval(row["iqm"], row["iqm_low"], row["iqm_high"]),
@@ -338,7 +341,7 @@ def _summary_table(
         if published:
             entry = published.get(int(str(group)))
             rows[-1].append(_number(_printed(entry, TOTAL, layout)) if entry else "-")
-    caption = layout.score.heading + _sources(published.values())
+    caption = layout.score.heading + _sources(published.values()) + (f". {NOTE}" if knowing else "")
     return Table(caption, head, rows, names=1 + bool(layout.panel_keys))
 
 

@@ -12,6 +12,7 @@ _LATEX = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "\N{MINUS SIGN}": "$-$",
+    "\N{DAGGER}": r"\textdagger{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }
 _FORMULA = ("=", "+", "-", "@")

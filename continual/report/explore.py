@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from continual.identity import canonical
 from continual.report import charts
+from continual.report.boundaries import MARK, boundary_groups
 from continual.report.charts import Chart, Select
 from continual.report.forgetting import PAST
 from continual.report.grouping import ABSENT, rank
@@ -44,6 +45,7 @@ _NO_MEASURES = ("run", "group", "status", "task", "task_type", "step")
 class Line:
     """A line of the page: its number, which is its place in the ranking, its name and its config keys.
 
+    The name has a mark, if its method knows task boundaries.
     `scores` are the means in each environment, as texts; `shown` is whether it is drawn at the start.
     """
 
@@ -270,13 +272,14 @@ class Explore:
         panels = [str(panel) for panel in summary["panel"].unique()]
         keys = [key for key in self.layout.line_keys if key in summary]
         lines = []
+        knowing = boundary_groups(self.runs)
         for number, label in enumerate(self.layout.labels):
             members = summary[summary["label"] == label]
             scores = members.set_index("panel")["score"]
             lines.append(
                 Line(
                     number,
-                    label,
+                    f"{label} {MARK}" if knowing.intersection(members.index) else label,
                     {key: format_value(members[key].iloc[0]) for key in keys},
                     [f"{scores[panel]:.3f}" if panel in scores else "-" for panel in panels],
                     int(members["n"].sum()),
