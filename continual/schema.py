@@ -13,6 +13,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import math
 import re
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -243,6 +244,8 @@ def _check_range(value: Any, path: str) -> None:
             _check_range(inner, f"{path}[{i}]")
     elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
         raise ConfigError(f"{path}: must be at most {_LARGEST_INTEGER}, not {_shown(value)}.")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: must be a finite number, not {value!r}.")
     elif isinstance(value, float) and abs(value) > _LARGEST_FLOAT32:
         raise ConfigError(f"{path}: must be at most {_LARGEST_FLOAT32:.6g}, not {value!r}.")
 

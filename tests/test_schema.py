@@ -206,8 +206,9 @@ def test_marks_of_per_replica_numbers_are_read_off_the_types():
         "lr": NumberField(float, False),
         "momentum": NumberField(float, True),
         "weight_decay": NumberField(float, True),
+        "clip_norm": NumberField(float, True),
     }
-    assert set(number_fields(Adam)) == {"lr", "weight_decay"}
+    assert set(number_fields(Adam)) == {"lr", "weight_decay", "clip_norm"}
 
 
 @pytest.mark.parametrize("alias", [SwitchableDecay, SwitchableStrength])

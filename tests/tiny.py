@@ -145,6 +145,8 @@ def vary(config: dict[str, Any], replica: int) -> dict[str, Any]:
 
 def _vary_node(node: dict[str, Any], replica: int) -> None:
     for name, field in number_fields(locate(node["_target_"])).items():
+        if name not in node:
+            continue
         if field.kind is int:
             node[name] += replica
         elif node[name] != 0:

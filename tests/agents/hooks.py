@@ -157,7 +157,7 @@ class BatchNormed(nn.Module):
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(torch.Size(input_shape).numel(), 9)
+        self.hidden = nn.Linear(torch.Size(input_shape).numel(), 9, bias=False)  # the norm removes it
         self.norm = nn.BatchNorm1d(9)
         self.output = nn.Linear(9, num_classes)
 

@@ -34,7 +34,10 @@ MISTAKES = [
     ("env/datasets=mnist", "env/datasets: no such key; did you mean env/dataset?"),
     ("agent@foo=l2", "agent@foo: no such key; did you mean one of agent, .*?"),
     ("~optimizer.nothing", "~optimizer.nothing: no such key."),
-    ("~optimizer.lr optimizer.lr=1", "optimizer.lr: no such key; possible: betas, eps, weight_decay."),
+    (
+        "~optimizer.lr optimizer.lr=1",
+        "optimizer.lr: no such key; possible: betas, eps, weight_decay, clip_norm.",
+    ),
     ("~agent=l2", "~agent=l2: is not among the chosen options."),
     ("~seed", "seed: missing; give it a value."),
     ("env/dataset=npz", "env.dataset.path: missing; give it a value."),

@@ -253,7 +253,7 @@ def test_a_class_without_an_image_is_named(data, absent, key):
     with pytest.raises(
         ConfigError, match=rf"^env\.{key}: class 9 has no (training|test) image in the dataset"
     ):
-        NewClasses(gap, **sizes, samples_per_class=6, test_samples_per_class=3, classes_per_task=3)
+        NewClasses(dataset=gap, **sizes, samples_per_class=6, test_samples_per_class=3, classes_per_task=3)
 
 
 def test_what_is_measured_on_some_images_sees_all_classes(tmp_path, data, monkeypatch):
