@@ -362,9 +362,11 @@ def test_a_plan_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def readme_lines() -> list[list[str]]:
-    """The arguments of each command in README.md that reproduces something."""
-    text = (ROOT / "README.md").read_text().replace("\\\n", " ")
-    return [shlex.split(line)[2:] for line in re.findall(r"python scripts/reproduce\.py .*", text)]
+    """The arguments of each command in the documents that reproduces something here."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(document.read_text() for document in documents)
+    lines = re.findall(r"python scripts/reproduce\.py .*", text)
+    return [shlex.split(line)[2:] for line in lines if "slurm" not in line]
 
 
 def test_the_lines_of_the_readme_work(capsys: pytest.CaptureFixture[str]) -> None:

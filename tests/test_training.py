@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+import yaml
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -377,7 +378,10 @@ def test_with_other_data_a_run_is_refused(tmp_path, finished):
 def test_a_run_with_more_tasks_continues_the_one_with_fewer(tmp_path, compose, monkeypatch, env):
     more = ("engine.checkpoint_minutes=0", "metrics.forgetting=true", f"env={env}")
     (whole,) = tiny.train([compose("env.num_tasks=3", *more)], tmp_path / "whole")
-    (run,) = tiny.train([compose("env.num_tasks=2", *more)], tmp_path)
+    shorter = compose("env.num_tasks=2", *more)
+    (run,) = tiny.train([shorter], tmp_path)
+    (run.folder / ".hydra").mkdir()
+    (run.folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(shorter))
     longer = compose("env.num_tasks=3", *more)
     (replica,) = tiny.replicas([longer], tmp_path)
     assert run_status.outcome_of(replica) is None

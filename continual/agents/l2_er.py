@@ -31,10 +31,11 @@ class L2ER(Agent):
 
 
 def effective_rank(h_BU: Tensor) -> Tensor:
-    """erank of features, 0-d, with a gradient; 0 without one for a matrix that is zero."""
-    is_dead = ~(h_BU != 0).any()
+    """erank of features, 0-d, with a gradient; 0 without one for a matrix that is zero or not finite."""
+    has_rank = (h_BU != 0).any() & h_BU.isfinite().all()
     identity = torch.eye(*h_BU.shape, device=h_BU.device)
-    values = torch.linalg.svdvals(torch.where(is_dead, identity, h_BU))
+    # Singular values of NaN are an error, and one diverged replica must not stop the others.
+    values = torch.linalg.svdvals(torch.where(has_rank, h_BU, identity))
     share = values / values.sum()
     share = torch.where(share > 1e-12, share, 1.0)  # whose p ln p is 0, and so is its gradient
-    return torch.where(is_dead, 0.0, torch.exp(-(share * share.log()).sum()))
+    return torch.where(has_rank, torch.exp(-(share * share.log()).sum()), 0.0)

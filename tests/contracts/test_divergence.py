@@ -4,6 +4,10 @@ from tests import tiny
 from tests.contracts.every import every_agent, of_agent
 
 
+# Their weights are bounded after every step, whatever the step was.
+BOUNDED = ("normalize_and_project", "weight_clipping")
+
+
 @every_agent
 def test_the_others_are_as_if_it_had_not_been_there(tmp_path, compose, agent):
     config = compose(*of_agent(agent), "optimizer=sgd")
@@ -17,6 +21,8 @@ def test_the_others_are_as_if_it_had_not_been_there(tmp_path, compose, agent):
         tiny.assert_equal(run.state, other.state)
         assert run.summary["total_average_online_accuracy"] == other.summary["total_average_online_accuracy"]
 
+    if agent in BOUNDED:
+        return
     assert diverged.summary["status"] == "diverged"
     assert diverged.summary["total_average_online_accuracy"] is None
     assert 1 <= diverged.summary["diverged_at_step"] <= 40

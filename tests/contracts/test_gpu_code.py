@@ -20,6 +20,15 @@ from tests.contracts.every import (
 from tests.datasets.writers import random_arrays, write_npz
 
 _PRODUCTS = {"bmm", "baddbmm", "convolution", "convolution_backward"}
+# Agents whose formula asks for more than a step's own products and one pass over the weights, with the functions
+# of libraries that they call besides.
+_NEED_MORE: dict[str, set[str]] = {
+    "l2_er": {"_linalg_svd"},  # singular values of features
+    "parseval": set(),  # W W^T of each layer
+    "spectral": set(),  # a power iteration for each layer
+    "upgd": set(),  # a maximum over all weights, and noise for each
+    "wasserstein": {"sort"},  # of the weights
+}
 # A step must read its parameters twice and its initial parameters, write and read their gradients, and write
 # its parameters.
 _LEAST_TRAFFIC = 6
@@ -54,17 +63,21 @@ def codes(images, tmp_path_factory):
     return gpu_code.codes(configs)
 
 
-def assert_fit_for_a_gpu(code):
+def assert_fit_for_a_gpu(code, more=frozenset()):
     assert code.faults == []
     assert code.late == []
-    assert set(code.library) <= _PRODUCTS
+    assert set(code.library) <= _PRODUCTS | more
     assert code.kernels > 0
 
 
 @every_agent
 def test_agents(codes, agent):
     code = codes[agent]
-    assert_fit_for_a_gpu(code)
+    assert_fit_for_a_gpu(code, _NEED_MORE.get(agent, frozenset()))
+    if agent in _NEED_MORE:
+        assert code.launches <= 2.5 * codes["base"].launches
+        assert code.traffic <= 2 * codes["base"].traffic
+        return
     assert len(code.library) == 8  # products of the MLP's three layers, forwards and backwards
     assert code.launches <= 2 * codes["base"].launches
     assert code.traffic <= 1.5 * codes["base"].traffic
