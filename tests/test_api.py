@@ -118,7 +118,7 @@ def test_from_threads(overrides: tuple[str, ...], workplace: Path) -> None:
 
 PROGRAM = """
 import continual
-runs = continual.train({overrides}, "network.hidden_size=9,11", folder="mine", workers=2)
+runs = continual.train({overrides}, "network.hidden_sizes=[9],[11]", folder="mine", workers=2)
 print("statuses", sorted(set(runs.runs["status"])), len(runs.runs))
 """
 

@@ -3,7 +3,6 @@
 from tests import tiny
 from tests.contracts.every import every_agent, of_agent
 
-
 # Their weights are bounded after every step, whatever the step was.
 BOUNDED = ("normalize_and_project", "weight_clipping")
 

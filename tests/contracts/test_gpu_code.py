@@ -20,8 +20,8 @@ from tests.contracts.every import (
 from tests.datasets.writers import random_arrays, write_npz
 
 _PRODUCTS = {"bmm", "baddbmm", "convolution", "convolution_backward"}
-# Agents whose formula asks for more than a step's own products and one pass over the weights, with the functions
-# of libraries that they call besides.
+# Agents whose formula asks for more than a step has by itself, with the functions of libraries that they call
+# besides.
 _NEED_MORE: dict[str, set[str]] = {
     "l2_er": {"_linalg_svd"},  # singular values of features
     "parseval": set(),  # W W^T of each layer
