@@ -60,11 +60,12 @@ class Population:
         longest = max(environment.steps(task) for task in range(environment.num_tasks))
         self.chunk_steps = min(chunk_steps, longest)
         # The library for convolutions on a CPU sums over a group in another order than over a whole, and is
-        # slow at groups, and so does PyTorch in a batch norm: replicas are taken one by one, so that packing
-        # changes nothing.
+        # slow at groups; so do a batch norm and what is made for singular values. Replicas are
+        # taken one by one, so that packing changes nothing.
         self._one_by_one = device.type == "cpu" and (
             convolves(self.learner.network, environment.input_shape)
             or self.learner.training_network is not None
+            or self.learner.agent.decomposes
         )
         self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
         self._numbers = {

@@ -171,6 +171,11 @@ class Agent:
         return False
 
     @property
+    def decomposes(self) -> bool:
+        """Whether a step takes a matrix apart (singular values), by a library that must not see others'."""
+        return False
+
+    @property
     def has_penalty(self) -> bool:
         """Whether this agent may add something to the loss."""
         return type(self).penalty is not Agent.penalty

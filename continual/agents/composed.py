@@ -94,6 +94,10 @@ class Composed(Agent):
         return self.first.replaces_units or self.second.replaces_units
 
     @property
+    def decomposes(self) -> bool:
+        return self.first.decomposes or self.second.decomposes
+
+    @property
     def has_penalty(self) -> bool:
         return self.first.has_penalty or self.second.has_penalty
 

@@ -24,6 +24,10 @@ class L2ER(Agent):
     l2_weight: NonNegative = 1e-4
     rank_weight: NonNegative = 1e-2
 
+    @property
+    def decomposes(self) -> bool:
+        return True
+
     def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor:
         l2 = 2 * self.l2_weight * half_square(weights)
         ranks = [effective_rank(h.flatten(2).mean(2) if h.ndim > 2 else h) for h in batch.features.values()]
