@@ -58,32 +58,33 @@ def best_table(runs: "Runs") -> "Table | None":
     if best.empty:
         return None
     places = [key for key in runs.shown if key in ("env", "env/dataset")]
-    keys = [key for key in runs.groups.columns if key not in ("agent", *places)]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    keys = [key for key in runs.shown if key not in ("agent", *places)]
+    caption = f"score: {common_score(runs).words}, mean over seeds"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     for head in (*places, "agent"):
         table.add_column(head, overflow="fold")
     is_chosen = bool((best["configurations"] + best["diverged"] > 1).any())
     if is_chosen:
         table.add_column("best configuration", overflow="fold")
-    for head in (common_score(runs).words, "seeds"):
+    for head in ("score", "seeds"):
         table.add_column(head, justify="right")
     for group, row in best.head(MOST_ROWS).iterrows():
         config = runs.configs[int(str(group))]
         texts = [str(config.options.get(name, "-")) for name in (*places, "agent")]
         if is_chosen:
             words = [f"{key}={format_value(row[key])}" for key in keys if row[key] != ABSENT]
-            texts.append(_shortened(words) + f" (of {row['configurations']})")
+            texts.append(" ".join([*_shortened(words), f"(of {row['configurations']})"]))
         table.add_row(*(Text(printable(text)) for text in texts), f"{row['score']:.4f}", str(row["seeds"]))
     if len(best) > MOST_ROWS:
-        table.caption = f"and {len(best) - MOST_ROWS} more"
+        table.caption = f"and {len(best) - MOST_ROWS} more; {caption}"
     return table
 
 
-def _shortened(words: Sequence[str]) -> str:
+def _shortened(words: Sequence[str]) -> list[str]:
     """As many of the words as there is room for."""
     kept: list[str] = []
     for word in words:
         if kept and len(" ".join([*kept, word])) > _SPARE:
-            return " ".join([*kept, "..."])
+            return [*kept, "..."]
         kept.append(word)
-    return " ".join(kept)
+    return kept

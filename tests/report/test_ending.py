@@ -72,7 +72,7 @@ def test_many_agents_are_shortened(write_run: Write, capsys) -> None:
     show_ending(folders[0].parent, folders, 11)
     lines = shown(capsys)
     assert [line.split()[0] for line in lines[2:10]] == [f"a{n}" for n in range(10, 2, -1)]
-    assert lines[10] == "and 3 more"
+    assert lines[10].startswith("and 3 more; score: ")
 
 
 def test_damage_is_left_out(runs: list[Path], capsys) -> None:
