@@ -107,8 +107,15 @@ def _reproduce(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
     return reproduce([*arguments, "dry_run=true"])
 
 
+def _benchmark(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    script = ROOT / "scripts" / "benchmark.py"
+    done = subprocess.run([sys.executable, script, *arguments, "--quick"], capture_output=True, text=True)
+    return done.returncode and done.stderr
+
+
 RUN: dict[str, Callable[[list[str], pytest.MonkeyPatch], object]] = {
     "train.py": _train,
+    "benchmark.py": _benchmark,
     "reproduce.py": _reproduce,
     "report.py": lambda arguments, _: report(arguments),
     "sweep.py": lambda arguments, _: sweep(arguments),
