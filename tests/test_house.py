@@ -12,7 +12,7 @@ ROOMS = (
     *("errors", "tree", "random", "schema", "identity", "machine", "eigenvalues", "metrics", "scoring"),
     *("datasets", "networks", "losses", "envs", "optimizers", "agents", "config", "learner"),
     *("cpu", "stepping", "population", "building", "provenance", "tracking", "fitting", "measuring"),
-    *("pausing", "resuming", "training", "sweep", "report", "cli", "api", "reproduce", "benchmark"),
+    *("pausing", "resuming", "training", "sweep", "report", "cli", "api", "reproduce"),
 )
 
 
