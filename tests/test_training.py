@@ -160,8 +160,10 @@ def test_train_returns_how_the_runs_ended(tmp_path, compose):
     population = tiny.replicas(configs, tmp_path)
     completed, diverged = training.train(population)
     summary = json.loads((tmp_path / "0" / "summary.json").read_text())
-    assert completed == Outcome("completed", summary["total_average_online_accuracy"])
-    assert diverged == Outcome("diverged", None)
+    name = "total_average_online_accuracy"
+    assert summary["score_name"] == name
+    assert completed == Outcome("completed", summary[name], name)
+    assert diverged == Outcome("diverged", None, name)
     assert [run_status.outcome_of(replica) for replica in population] == [completed, diverged]
     assert num_steps(population[0].config) == 40
 

@@ -217,7 +217,7 @@ def test_running_statistics_are_each_replicas_own() -> None:
     learner = Learner.of(copy.deepcopy(network), Base(), SGD(lr=0.1))
     numbers: dict[str, dict[str, Tensor]] = {"agent": {}, "optimizer": {}}
     state = learner.init(random.key(0), numbers)
-    assert set(state["initial"]) == {"hidden.weight", "hidden.bias", "output.weight", "output.bias"}
+    assert set(state["initial"]) == {"hidden.weight", "output.weight", "output.bias"}
     network.load_state_dict({**state["params"], **state["buffers"]})
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     for step in range(20):
