@@ -91,7 +91,9 @@ def _train(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
     if "--help" in arguments:
         return None
     given = {word.partition("=")[0] for word in arguments}
-    added = [word for word in SMALL if word.partition("=")[0] not in given]
+    added = list(SMALL)
+    replaced = tuple(word.partition("=")[0] for word in SMALL)
+    arguments = [word for word in arguments if not word.startswith(replaced)]
     if "hydra/launcher=slurm" in arguments:
         config = Composer().swept([word for word in arguments if word != "-m"])
         launcher.make(plain(config.hydra.launcher), "hydra.launcher")  # its keys are the launcher's

@@ -29,6 +29,8 @@ class SlowlyChangingRegression(EqualTasks):
     `redraw_all`, as in the released configs, draws all of them anew.
     """
 
+    tasks_depend_on_their_number: ClassVar[bool] = True
+
     loss: ClassVar[Loss] = SquaredError()
 
     slow_bits: Count = 15
