@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 from continual import building
-from continual.agents.agent import Agent, Context, Weights
+from continual.agents.agent import Agent, Batch, Context, Weights
 from continual.sweep import workers
 from continual.tree import Tree
 from tests import tiny
@@ -25,7 +25,7 @@ class Looking(Agent):
     diary: str = "diary"
     dies: bool = False
 
-    def penalty(self, weights: Weights, state: Tree, context: Context) -> Tensor | None:
+    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor | None:
         maps = Path("/proc/self/maps").read_text().splitlines()
         mapped = {line.split()[4] for line in maps if "memfd:continual-dataset" in line}
         first = not Path(self.diary).exists()
@@ -45,7 +45,7 @@ def test_workers_map_one_copy_and_so_does_the_one_that_follows_a_dead_one(
         config["agent"] = {"_target_": f"{__name__}.Looking", "diary": diary, "dies": i == 0}
         populations.append(tiny.replicas([config], tmp_path / f"population{i}"))
     results = workers.run(populations, 2, lambda index, snapshot: None)
-    assert not any(isinstance(result, workers.Failure) for result in results)
+    assert [result for result in results if isinstance(result, workers.Failure)] == []
     seen = [(tmp_path / f"diary{i}").read_text().split() for i in range(3)]
     assert len({process for process, *_ in seen}) > 1
     assert len({inode for _, *inodes in seen for inode in inodes}) == 1
