@@ -7,13 +7,13 @@ from torch import Tensor
 
 from continual import random
 from continual.envs.environment import Task
-from continual.envs.sampled import SampledImages
+from continual.envs.sampled import TestedImages
 from continual.schema import Count
 from continual.tree import Tree
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedImages(SampledImages):
+class PermutedImages(TestedImages):
     """The same images and labels in every task, their pixels in another order.
 
     The test images of a task (up to `test_samples` of the dataset's) are permuted alike.
@@ -23,20 +23,8 @@ class PermutedImages(SampledImages):
     resample_images: bool = False
     permute_first: bool = False
 
-    def draw_stream(self, key: Tensor) -> Tree:
-        num_test = len(self.dataset.x_test)
-        test_rows = random.permutation(random.stream(key, "test images"), num_test)
-        drawn = {"test_rows": test_rows[: self.test_samples]}
-        if not self.resample_images:
-            drawn["rows"] = self.sample(random.stream(key, "images"))
-        return drawn
-
     def task(self, drawn: Tree, key: Tensor, task: int) -> Task:
-        rows = (
-            self.sample(random.fold(random.stream(key, "images"), task))
-            if self.resample_images
-            else drawn["rows"]
-        )
+        rows = self.rows(drawn, key, task)
         pixels = self.dataset.x_train[0].numel()
         if task == 0 and not self.permute_first:
             permutation = torch.arange(pixels, device=key.device)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from continual import random
 from continual.envs.environment import Task
-from continual.envs.sampled import SampledImages
+from continual.envs.sampled import TestedImages
 from continual.schema import Count
 from continual.tree import Tree
 
 
 @dataclass(frozen=True, kw_only=True)
-class PermutedClasses(SampledImages):
+class PermutedClasses(TestedImages):
     """The label y of every image becomes pi(y), pi a permutation of the classes drawn anew for each task.
 
     Images of one class keep a name in common, unlike those of `RandomLabels`. `resample_images: true` draws
@@ -26,18 +26,8 @@ class PermutedClasses(SampledImages):
     resample_images: bool = True
     permute_first: bool = True
 
-    def draw_stream(self, key: Tensor) -> Tree:
-        num_test = len(self.dataset.x_test)
-        test_rows = random.permutation(random.stream(key, "test images"), num_test)
-        drawn = {"test_rows": test_rows[: self.test_samples]}
-        if not self.resample_images:
-            drawn["rows"] = self.sample(random.stream(key, "images"))
-        return drawn
-
     def task(self, drawn: Tree, key: Tensor, task: int) -> Task:
-        rows = drawn.get("rows")
-        if rows is None:
-            rows = self.sample(random.fold(random.stream(key, "images"), task))
+        rows = self.rows(drawn, key, task)
         names = random.permutation(random.fold(random.stream(key, "classes"), task), self.num_classes)
         if task == 0 and not self.permute_first:
             names = torch.arange(self.num_classes, device=key.device)

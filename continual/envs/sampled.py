@@ -9,6 +9,7 @@ from continual.envs.environment import EqualTasks
 from continual.envs.image_tasks import ImageTasks
 from continual.errors import ConfigError
 from continual.schema import Count
+from continual.tree import Tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +33,26 @@ class SampledImages(ImageTasks, EqualTasks):
     def sample(self, key: Tensor) -> Tensor:
         """The rows of a random subset of the training images: int64 [samples_per_task]."""
         return random.permutation(key, len(self.dataset.x_train))[: self.samples_per_task]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestedImages(SampledImages):
+    """Tasks of one sample of the training images or of a fresh one each, tested on one of the test images."""
+
+    test_samples: Count = 1000
+    resample_images: bool = False
+
+    def draw_stream(self, key: Tensor) -> Tree:
+        num_test = len(self.dataset.x_test)
+        test_rows = random.permutation(random.stream(key, "test images"), num_test)
+        drawn = {"test_rows": test_rows[: self.test_samples]}
+        if not self.resample_images:
+            drawn["rows"] = self.sample(random.stream(key, "images"))
+        return drawn
+
+    def rows(self, drawn: Tree, key: Tensor, task: int) -> Tensor:
+        """The training images of this task, int64 [samples_per_task]."""
+        if self.resample_images:
+            return self.sample(random.fold(random.stream(key, "images"), task))
+        rows: Tensor = drawn["rows"]
+        return rows
