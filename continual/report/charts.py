@@ -23,6 +23,7 @@ _NUMBERS = {
     "runs": ("line", "rank", "score"),
     "curves": ("line", "task"),
     "layers": ("line", "task"),
+    "each": ("line", "task", "value"),
     "past": ("line", "task"),
     "comparisons": ("line", "difference", "low", "high"),
     "matrix": ("line", "after", "on", "accuracy"),
@@ -111,6 +112,44 @@ def layer_chart(title: str, layer: int, styles: Spec, family: int, layers: int) 
         "title": title,
         "height": 200,
         "params": [*_parameters(), _parameter("family", family)],
+    }
+
+
+def each_run_chart(words: str, styles: Spec) -> Spec:
+    """The score's measure over tasks, a thin line for each run."""
+    x: Spec = {"field": "task", "type": "quantitative", "title": "task"}
+    x |= {"axis": {"tickMinStep": 1}, "scale": {"nice": False}}
+    y: Spec = {"field": "value", "type": "quantitative", "scale": {"zero": False}, "title": words}
+    about: list[Field] = ["label", "seed", "task", ("value", words), "command"]
+    move = {"name": "move", "select": "interval", "bind": "scales"}
+    return {
+        **_chart(),
+        "height": 300,
+        "data": _data("each"),
+        "transform": [
+            _PANEL,
+            _SHOWN,
+            {
+                "lookup": "run",
+                "from": {"data": _data("runs"), "key": "run", "fields": ["seed", "command"]},
+            },
+        ],
+        "encoding": {"x": x, "y": y, "detail": {"field": "run"}},
+        "layer": [
+            {
+                "mark": {"type": "line", "strokeWidth": 1, "clip": True},
+                "encoding": {
+                    "color": styles["color"],
+                    "strokeDash": styles["strokeDash"],
+                    "opacity": _NOT_LIT,
+                },
+                "params": [move],
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0, "clip": True},
+                "encoding": {"tooltip": _tooltip(about)},
+            },
+        ],
     }
 
 

@@ -105,6 +105,7 @@ def write_report(
     from continual.report.choice import only_best
     from continual.report.content import build
     from continual.report.figures import drawing
+    from continual.report.forgetting import accuracy_matrices
     from continual.report.runs import load
     from continual.report.statistics import summarise
     from continual.report.study import write_study
@@ -124,7 +125,8 @@ def write_report(
         with drawing(SIZES[size] if size else None):
             report = build(runs, swept, before, summary=summary, measures=measures)
             output.mkdir(parents=True, exist_ok=True)
-            paths = [*(write_study(everything, output) if data else []), *_write_files(report, output, latex)]
+            written = write_study(everything, accuracy_matrices(everything)[0], output) if data else []
+            paths = [*written, *_write_files(report, output, latex)]
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror or error}") from error
     # What cannot be printed any more, as into `head`, is written all the same. Squeezed into a narrow
@@ -150,12 +152,13 @@ def _write_files(report: "Report", output: Path, latex: bool) -> Iterator[Path]:
         write_csv(table, path)
         yield path
     for picture in report.pictures:
+        figure = picture.draw()
         for path, metadata in (
             (output / f"{picture.name}.png", {}),
             (output / f"{picture.name}.pdf", {"CreationDate": None}),
             (output / f"{picture.name}.svg", {"Date": None}),
         ):
-            picture.figure.savefig(path, dpi=200, metadata=metadata)
+            figure.savefig(path, dpi=200, metadata=metadata)
             yield path
     if latex:
         (output / "report.tex").write_text(latex_tables(report), encoding="utf-8")

@@ -1,7 +1,8 @@
 """What a report says: sections of text, tables and figures, and the tables behind them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import nan
 
 import pandas as pd
@@ -10,11 +11,12 @@ from matplotlib.figure import Figure
 from continual.report.boundaries import MARK, NOTE, boundary_groups
 from continual.report.charts import Chart
 from continual.report.explore import Explore, Explorer
-from continual.report.figures import measure_figure, totals_figure
+from continual.report.figures import any_drawn, measure_figure, measured_tasks, totals_figure
 from continual.report.folders import STATUSES, TRANSFERS
 from continual.report.forgetting import (
     PAST,
     accuracy_matrices,
+    has_past_tasks,
     left_out,
     mean_matrices,
     past_task_accuracies,
@@ -60,11 +62,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its files, and what it shows in words."""
+    """A figure, the name of its files, and what it shows in words; drawn when files are written."""
 
     name: str
     description: str
-    figure: Figure
+    draw: Callable[[], Figure]
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class _Parts:
         return Section(
             "Summary",
             layout.implied(),
-            [Picture(layout.score.total, words, totals_figure(self.runs, layout))],
+            [Picture(layout.score.total, words, partial(totals_figure, self.runs, layout))],
             [_summary_table(self.runs, self.summary, layout, self.published)],
             [self.explore.totals()],
         )
@@ -176,14 +178,14 @@ class _Parts:
     def _over_tasks(self, measures: Sequence[str]) -> Section | None:
         pictures = []
         for measure in dict.fromkeys(measures):
-            figure = measure_figure(self.runs, measure, self.layout)
-            if figure is not None:
+            if any_drawn(measured_tasks(self.runs, measure), self.layout):
                 if measure not in self.data:
                     self.data[_file_name(measure, "")] = measure_by_task(self.runs, measure)
                 words = f"{heading(measure)} per task, a line for each group."
-                pictures.append(Picture(_file_name(measure, ""), words, figure))
-        chart = self.explore.over_tasks()
-        return Section("Over tasks", (), pictures, (), [chart]) if chart else None
+                draw = partial(measure_figure, self.runs, measure, self.layout)
+                pictures.append(Picture(_file_name(measure, ""), words, draw))
+        charts = [chart for chart in (self.explore.over_tasks(), self.explore.each_run()) if chart]
+        return Section("Over tasks", (), pictures, (), charts) if charts else None
 
     def _layers(self) -> Section | None:
         found = self.explore.by_layer()
@@ -192,14 +194,14 @@ class _Parts:
     def _forgetting(self) -> Section | None:
         """Backward transfer, and test accuracy on past tasks, where runs measured them."""
         matrices, damaged = accuracy_matrices(self.runs)
-        self.notes += damaged
+        self.notes += damaged.values()
         past = past_task_accuracies(self.runs, matrices)
-        figure = past_task_figure(self.runs, past, self.layout)
         pictures, tables = [], []
-        if figure is not None:
+        if has_past_tasks(past) and any_drawn(past, self.layout):
             self.data[PAST] = past_task_table(self.runs, past)
             words = "Test accuracy on a task over how many tasks ago it was learned, a line for each group."
-            pictures.append(Picture(PAST, words, figure))
+            draw = partial(past_task_figure, self.runs, past, self.layout)
+            pictures.append(Picture(PAST, words, draw))
         transferred = transfers(self.runs)
         if not transferred.empty:
             names = (*TRANSFERS, TOTAL)
@@ -208,7 +210,7 @@ class _Parts:
         if not (pictures or tables):
             return None
         charts = self.explore.past_tasks(past, mean_matrices(self.runs, matrices)) if pictures else []
-        return Section("Forgetting", left_out(self.runs), pictures, tables, charts)
+        return Section("Forgetting", left_out(self.runs, {*matrices, *damaged}), pictures, tables, charts)
 
     def _comparisons(self) -> Section | None:
         pairs = self.explore.pairs()
@@ -253,7 +255,7 @@ def _effects(
             "Sensitivity",
             ["A frame marks the best configuration without a diverged run, a star one with some."],
             pictures=[
-                Picture(_file_name("sensitivity", panel), words, surfaces_figure(surfaces_here))
+                Picture(_file_name("sensitivity", panel), words, partial(surfaces_figure, surfaces_here))
                 for panel, surfaces_here in by_panel.items()
             ],
             charts=explore.surfaces(found) if explore else (),
@@ -267,7 +269,7 @@ def _effects(
                 Picture(
                     _file_name("effect", effect.key),
                     f"{layout.score.heading} by {effect.key}.",
-                    ablation_figure(effect),
+                    partial(ablation_figure, effect),
                 )
                 for effect in effects
             ],

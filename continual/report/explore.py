@@ -19,7 +19,7 @@ from continual.report.forgetting import PAST
 from continual.report.grouping import ABSENT, rank
 from continual.report.layout import Layout
 from continual.report.looks import page_looks
-from continual.report.measures import in_words
+from continual.report.measures import heading, in_words
 from continual.report.runs import Runs
 from continual.report.sensitivity import Ablation, Surface
 from continual.report.statistics import curve, is_measured, mean_interval, scored_tasks
@@ -97,8 +97,10 @@ class Explore:
         rows = layout.summary.assign(line=layout.summary["label"].map(self.numbers))
         self.tables["totals"] = rows[["line", "panel", "label", "rank", "score", "low", "high", "n", *_LOST]]
         members = self.runs.runs.join(rows[["line", "panel", "label", "rank"]], on="group", how="inner")
-        members = members.assign(command=[command(self.runs, run) for run in members.index])
-        columns = ["line", "panel", "label", "rank", "seed", "score", "status", "command"]
+        members = members.assign(
+            run=members.index, command=[command(self.runs, run) for run in members.index]
+        )
+        columns = ["run", "line", "panel", "label", "rank", "seed", "score", "status", "command"]
         self.tables["runs"] = members[columns].dropna(subset="score")
         spec = charts.totals_chart(layout.score.words, self.style)
         return Chart("totals", f"{layout.score.heading} of each group: mean, interval, runs as ticks.", spec)
@@ -116,6 +118,32 @@ class Explore:
         select = Select("measure", "measure", options)
         words = "A measure per task, a line for each group."
         return Chart("curves", words, charts.curves_chart("task", self.style, chosen), [select])
+
+    def each_run(self) -> Chart | None:
+        """What the score is the mean of, over tasks, of each run alone; None if no group has several runs."""
+        names = {group: self.runs.scores[group].name for group in self.tasks}
+        curves = {
+            group: rows.pivot(index="run", columns="task", values=names[group])
+            for group, rows in self.tasks.items()
+            if is_measured(rows, names[group])
+        }
+        if not any(len(table) > 1 for table in curves.values()):
+            return None
+        points = max(10, min(100, VALUES // sum(map(len, curves.values()))))
+        parts = []
+        for group, table in curves.items():
+            task_P, value_RP = _blocks(table, points)
+            runs = np.repeat(table.index.to_numpy(), len(task_P))
+            columns = {"run": runs, "task": np.tile(task_P, len(table)), "value": value_RP.ravel()}
+            parts.append(pd.DataFrame(columns).assign(**self.curved[group]))
+        self.tables["each"] = pd.concat(parts, ignore_index=True)
+        measured = dict.fromkeys(names.values())
+        words = in_words(next(iter(measured))) if len(measured) == 1 else "score"
+        return Chart(
+            "each",
+            f"{heading(words)} per task, a line for each run.",
+            charts.each_run_chart(words, self.style),
+        )
 
     def by_layer(self) -> list[Chart]:
         """The measures that each layer has, a chart for each layer."""
@@ -363,23 +391,28 @@ def _intervals(
     """The means and intervals of measures, each [seeds, tasks], as one part of a table."""
     if not values:
         return []
-    tasks = next(iter(values.values())).columns.to_numpy()
-    block_of = np.arange(len(tasks)) // -(-len(tasks) // points)
-    starts = np.flatnonzero(np.diff(block_of, prepend=-1))
-    counts = np.diff(starts, append=len(tasks))
-    columns: dict[str, Any] = {"task": np.add.reduceat(tasks, starts) / counts}
-    blocks = {
-        name: np.add.reduceat(table.to_numpy(float), starts, axis=1) / counts
-        for name, table in values.items()
-    }
-    together = mean_interval(np.concatenate(list(blocks.values()), axis=1), 1_000)
+    blocks = {name: _blocks(table, points) for name, table in values.items()}
+    task_P = next(iter(blocks.values()))[0]
+    columns: dict[str, Any] = {"task": task_P}
+    together = mean_interval(np.concatenate([value_RP for _, value_RP in blocks.values()], axis=1), 1_000)
     for place, name in enumerate(blocks):
-        here = slice(place * len(starts), (place + 1) * len(starts))
+        here = slice(place * len(task_P), (place + 1) * len(task_P))
         number = measures.index(name)
         for kind, ends in zip("mlh", together, strict=True):
             columns[f"{kind}{number}"] = ends[here]
     columns["n"] = len(next(iter(values.values())))
     return [pd.DataFrame(columns).assign(**names)]
+
+
+def _blocks(table: pd.DataFrame, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values [runs, tasks] as means over at most `points` blocks of tasks: the tasks [P], and [runs, P]."""
+    tasks = table.columns.to_numpy()
+    block_of = np.arange(len(tasks)) // -(-len(tasks) // points)
+    starts = np.flatnonzero(np.diff(block_of, prepend=-1))
+    counts = np.diff(starts, append=len(tasks))
+    return np.add.reduceat(tasks, starts) / counts, np.add.reduceat(
+        table.to_numpy(float), starts, axis=1
+    ) / counts
 
 
 def _within_tasks(measures: Sequence[str]) -> dict[str, dict[float, str]]:

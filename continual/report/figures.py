@@ -62,16 +62,24 @@ def online_accuracy_figure(runs: Runs) -> Figure:
     highest total average online accuracy are drawn, and the figure says so. Needs at least one
     completed run.
     """
-    figure = measure_figure(runs, "online_accuracy", lay_out(runs))
-    assert figure is not None
-    return figure
+    return measure_figure(runs, "online_accuracy", lay_out(runs))
 
 
-def measure_figure(runs: Runs, measure: str, layout: Layout) -> Figure | None:
-    """As `online_accuracy_figure`, for any column of tasks.csv; None if no run measured it."""
-    tasks_of = {group: rows for group, rows in scored_tasks(runs).items() if is_measured(rows, measure)}
+def measure_figure(runs: Runs, measure: str, layout: Layout) -> Figure:
+    """As `online_accuracy_figure`, for any column of tasks.csv that a drawn group measured."""
+    tasks_of = measured_tasks(runs, measure)
     title = f"{heading(measure)} per task"
     return curves_figure(tasks_of, measure, runs, layout, title=title, y=in_words(measure), x="task")
+
+
+def measured_tasks(runs: Runs, measure: str) -> dict[int, pd.DataFrame]:
+    """By group, the scored tasks of those whose completed runs all measured it."""
+    return {group: rows for group, rows in scored_tasks(runs).items() if is_measured(rows, measure)}
+
+
+def any_drawn(tasks_of: Mapping[int, pd.DataFrame], layout: Layout) -> bool:
+    """Whether figures show any of these groups."""
+    return bool(layout.drawn.index.isin(tasks_of).any())
 
 
 def curves_figure(
@@ -84,8 +92,8 @@ def curves_figure(
     y: str,
     x: str,
     points: int = POINTS,
-) -> Figure | None:
-    """The `curve` of each group that has one and is drawn; None if there is none.
+) -> Figure:
+    """The `curve` of each group that has one and is drawn, of which there must be one (`any_drawn`).
 
     `title`, `y` and `x` are what is written; longer curves than `points` are drawn as means of blocks.
     """
@@ -94,8 +102,6 @@ def curves_figure(
         for name, members in layout.panels()
         if not (lines := members["label"][members.index.isin(tasks_of)]).empty
     ]
-    if not panels:
-        return None
     figure, axes = panel_grid(len(panels))
     for axis, (name, lines) in zip(axes, panels, strict=True):
         block = math.ceil(max(tasks_of[group]["task"].nunique() for group in lines.index) / points)

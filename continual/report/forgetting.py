@@ -1,7 +1,7 @@
 """Forgetting: backward transfer, and what is left of a task's test accuracy as other tasks follow."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from continual.report.folders import TRANSFERS
 from continual.report.layout import Layout
 from continual.report.runs import Runs, counted
 from continual.report.statistics import by_seed, curves_table, mean_interval
+from continual.report.study import is_study, read_accuracies
 
 TOTAL = "score"
 PAST = "past_task_accuracy"
@@ -46,22 +47,28 @@ def transfers(runs: Runs) -> pd.DataFrame:
     return runs.groups.join(pd.DataFrame(rows, index=pd.Index(groups, name="group")), how="inner")
 
 
-def accuracy_matrices(runs: Runs) -> tuple[dict[int, NDArray[np.float64]], list[str]]:
+def accuracy_matrices(runs: Runs) -> tuple[dict[int, NDArray[np.float64]], dict[int, str]]:
     """The forgetting.csv of each completed run that has one, by run, as [after task, on task].
 
-    NaN above the diagonal. Of those that do not have an accuracy for each task so far, a sentence each.
+    NaN above the diagonal. Of those that do not have an accuracy for each task so far, a sentence each. Runs
+    that were read from a study's files have theirs in its accuracies.csv.
     """
     completed = runs.runs[runs.runs["status"] == "completed"]
     tasks = runs.rows.groupby("run").size()
-    found, damaged = {}, []
-    for run, row in completed.iterrows():
-        path = Path(row["folder"]) / _FILE
-        if not path.exists():
-            continue
-        try:
-            found[int(str(run))] = _read(path, tasks[run])
-        except DataError as error:
-            damaged.append(str(error))
+    found, damaged = {}, {}
+    studies: dict[Path, dict[str, NDArray[np.float64]]] = {}
+    for run, name in completed["folder"].items():
+        folder, number = Path(name), int(str(run))
+        if is_study(folder.parent):
+            if folder.parent not in studies:
+                studies[folder.parent] = read_accuracies(folder.parent)
+            if folder.name in studies[folder.parent]:
+                found[number] = studies[folder.parent][folder.name]
+        elif (folder / _FILE).exists():
+            try:
+                found[number] = _read(folder / _FILE, tasks[run])
+            except DataError as error:
+                damaged[number] = str(error)
     return found, damaged
 
 
@@ -93,11 +100,14 @@ def past_task_table(runs: Runs, of_groups: Mapping[int, pd.DataFrame]) -> pd.Dat
     return curves_table(runs, of_groups, PAST).rename(columns={"task": "tasks_ago"})
 
 
-def past_task_figure(runs: Runs, of_groups: Mapping[int, pd.DataFrame], layout: Layout) -> Figure | None:
-    """Test accuracy over how long ago a task was learned, a line per group; None without a past task."""
-    longest = max((rows["task"].max() + 1 for rows in of_groups.values()), default=0)
-    if longest < 2:
-        return None
+def has_past_tasks(of_groups: Mapping[int, pd.DataFrame]) -> bool:
+    """Whether any group has a task that others followed."""
+    return any(rows["task"].max() > 0 for rows in of_groups.values())
+
+
+def past_task_figure(runs: Runs, of_groups: Mapping[int, pd.DataFrame], layout: Layout) -> Figure:
+    """Test accuracy over how long ago a task was learned, a line per group; some has a past task."""
+    longest = max(rows["task"].max() + 1 for rows in of_groups.values())
     return curves_figure(
         of_groups,
         PAST,
@@ -110,15 +120,15 @@ def past_task_figure(runs: Runs, of_groups: Mapping[int, pd.DataFrame], layout: 
     )
 
 
-def left_out(runs: Runs) -> list[str]:
-    """Which runs have no part in this, as sentences."""
+def left_out(runs: Runs, measured: Collection[int]) -> list[str]:
+    """Which runs have no part in this, as sentences; `measured` are those with a forgetting.csv."""
     sentences = []
     counts = Counter(runs.runs["status"])
     others = [counted(counts[status], f"{status} run") for status in counts if status != "completed"]
     if others:
         sentences.append(f"Left out here: {', '.join(others)}.")
     folders = runs.runs[runs.runs["status"] == "completed"]["folder"]
-    without = [folder for folder in folders if not (Path(folder) / _FILE).exists()]
+    without = folders[~folders.index.isin(measured)].tolist()
     if without:
         sentences.append(
             f"Left out here: {counted(len(without), 'completed run')} without {_FILE}, such as {without[0]}; "

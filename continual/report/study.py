@@ -1,10 +1,13 @@
-"""Runs as two CSV files, from which a report can be made again where the run folders are no longer there."""
+"""Runs as CSV files, from which a report can be made again where the run folders are no longer there."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from continual.errors import DataError
 from continual.report.configs import RunConfig
@@ -13,18 +16,22 @@ from continual.report.runs import Runs
 from continual.report.score import Score
 from continual.report.tables import write_csv
 
-RUNS, TASKS = "runs.csv", "tasks.csv"
+RUNS, TASKS, ACCURACIES = "runs.csv", "tasks.csv", "accuracies.csv"
 _FRONT = ["run", "seed", "status", "score", "score_name", "higher_is_better"]
 _TRANSFERS = ["backward_transfer", "one_step_backward_transfer"]
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder holds the two files."""
+    """Whether a folder holds runs.csv and tasks.csv."""
     return (folder / RUNS).is_file() and (folder / TASKS).is_file()
 
 
-def write_study(runs: Runs, folder: Path) -> list[Path]:
-    """Write runs.csv (a row per run, its config in it) and tasks.csv (a row per run and task)."""
+def write_study(runs: Runs, accuracies: Mapping[int, NDArray[np.float64]], folder: Path) -> list[Path]:
+    """Write runs.csv (a row per run, its config in it) and tasks.csv (a row per run and task).
+
+    `accuracies` are by run the test accuracies [after task, on task], NaN above the diagonal, if there are
+    any; they go to accuracies.csv, a row for each.
+    """
     groups = runs.runs["group"]
     configs = [runs.configs[group] for group in groups]
     table = runs.runs.reset_index().assign(
@@ -40,7 +47,16 @@ def write_study(runs: Runs, folder: Path) -> list[Path]:
     runs.rows.drop(columns=["group", "status"]).to_csv(
         folder / TASKS, index=False, float_format="%.9g", lineterminator="\n"
     )
-    return [folder / RUNS, folder / TASKS]
+    paths = [folder / RUNS, folder / TASKS]
+    if accuracies:
+        parts = [
+            pd.DataFrame({"run": run, "after": after, "on": on, "accuracy": accuracy_KM[after, on]})
+            for run, accuracy_KM in accuracies.items()
+            for after, on in (np.tril_indices(len(accuracy_KM)),)
+        ]
+        paths.append(folder / ACCURACIES)
+        pd.concat(parts).to_csv(paths[-1], index=False, float_format="%.9g", lineterminator="\n")
+    return paths
 
 
 def read_study(folder: Path) -> list[RunFolder]:
@@ -55,6 +71,27 @@ def read_study(folder: Path) -> list[RunFolder]:
         raise DataError(f"{folder / RUNS} and {TASKS} cannot be read as runs ({words}).") from error
 
 
+def read_accuracies(folder: Path) -> dict[str, NDArray[np.float64]]:
+    """What accuracies.csv holds, by the name of the run's folder; DataError if it is damaged."""
+    path = folder / ACCURACIES
+    if not path.exists():
+        return {}
+    try:
+        found = {}
+        for run, rows in pd.read_csv(path).groupby("run"):
+            accuracy_KM = np.full((rows["after"].max() + 1,) * 2, np.nan)
+            accuracy_KM[rows["after"], rows["on"]] = rows["accuracy"]
+            found[_name(run)] = accuracy_KM
+        return found
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as accuracies ({' '.join(str(error).split())}).") from error
+
+
+def _name(run: Any) -> str:
+    """What the folder of a run would be called."""
+    return f"run {run}"
+
+
 def _run(folder: Path, row: dict[str, Any], tasks: pd.DataFrame | None) -> RunFolder:
     if row["status"] not in STATUSES:
         raise ValueError(f"a status is {row['status']!r}")
@@ -65,7 +102,7 @@ def _run(folder: Path, row: dict[str, Any], tasks: pd.DataFrame | None) -> RunFo
         overrides=tuple(json.loads(row["overrides"])),
     )
     return RunFolder(
-        folder / f"run {row['run']}",
+        folder / _name(row["run"]),
         config,
         row["status"],
         Score(str(row["score_name"]), bool(row["higher_is_better"])),

@@ -21,10 +21,10 @@ from typing import Any
 from continual.errors import DataError, UserError
 from continual.report.content import Report, Section, Table, build
 from continual.report.escaping import printable
-from continual.report.figures import drawing
 from continual.report.layout import label
 from continual.report.page import Live, html_page
 from continual.report.runs import Runs, load
+from continual.report.so_far import so_far
 
 _FILES = ("tasks.csv", "summary.json", "config.yaml", "forgetting.csv")
 _SHORTEST = 0.1  # seconds between two looks
@@ -58,8 +58,7 @@ def page_of(folder: Path, live: Live) -> str:
         runs = load(folder)
     except DataError as error:
         return html_page(Report("No results yet", [str(error)], []), live)
-    with drawing(None):
-        return html_page(build(runs, before=_progress(runs)), live)
+    return html_page(build(so_far(runs), before=_progress(runs)), live)
 
 
 def version_of(folder: Path) -> str:

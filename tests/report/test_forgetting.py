@@ -10,6 +10,7 @@ import pytest
 from continual.report.cli import main
 from continual.report.forgetting import (
     accuracy_matrices,
+    has_past_tasks,
     left_out,
     past_task_accuracies,
     past_task_figure,
@@ -96,7 +97,7 @@ def test_figure(write_run, tmp_path):
 def test_without_a_past_task_there_is_no_figure(write_run, tmp_path):
     write_run("0", 0, [0.5], forgetting=[[0.3]])
     runs = load(tmp_path)
-    assert past_task_figure(runs, past(runs), lay_out(runs)) is None
+    assert not has_past_tasks(past(runs))
 
 
 def test_who_has_no_part_in_it_is_said(write_run, tmp_path, capsys):
@@ -108,7 +109,7 @@ def test_who_has_no_part_in_it_is_said(write_run, tmp_path, capsys):
     (found,) = past(runs).values()
     assert found["run"].nunique() == 1
     assert found["past_task_accuracy"].tolist() == pytest.approx(brute_by_age(triangle(3, 0), [True] * 3))
-    assert left_out(runs) == [
+    assert left_out(runs, [0]) == [
         "Left out here: 2 diverged runs.",
         f"Left out here: 1 completed run without forgetting.csv, such as {tmp_path / '1'}; "
         "metrics.forgetting=true writes it.",
@@ -149,7 +150,7 @@ def test_a_damaged_file_is_named(write_run, tmp_path, content):
     of_runs, damaged = accuracy_matrices(runs)
     of_groups = past_task_accuracies(runs, of_runs)
     assert of_groups[0]["run"].unique().tolist() == [1]
-    (sentence,) = damaged
+    (sentence,) = damaged.values()
     assert sentence.startswith(f"{tmp_path / '0' / 'forgetting.csv'} is damaged")
     assert "\n" not in sentence
 
@@ -185,3 +186,14 @@ def test_the_report_has_the_table_of_the_paper_and_the_figure(write_run, tmp_pat
     for kind in ("png", "pdf"):
         assert (report / f"past_task_accuracy.{kind}").stat().st_size > 1000
     assert "Test accuracy over how many tasks ago" in (report / "report.html").read_text()
+
+
+def test_a_report_from_data_alone_has_the_same_forgetting(write_run, tmp_path):
+    write_both_agents(write_run, 5)
+    assert main([str(tmp_path), "--output", str(tmp_path / "study"), "--data"]) == 0
+    again = tmp_path / "again"
+    assert main([str(tmp_path / "study"), "--output", str(again), "--data"]) == 0
+    for name in ("accuracies.csv", "past_task_accuracy.csv", "report.md"):
+        assert (again / name).read_bytes() == (tmp_path / "study" / name).read_bytes()
+    (tmp_path / "study" / "accuracies.csv").write_text("run,after\n0,1\n")
+    assert main([str(tmp_path / "study")]) == 1

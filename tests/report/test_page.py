@@ -198,7 +198,7 @@ def test_every_chart_is_drawn_and_nothing_is_complained_of(page, browser):
     assert browser.console == []
     charts = browser.tab.eval_on_selector_all("[data-chart]", "all => all.map(one => one.dataset.chart)")
     assert charts == [
-        *("totals", "curves", "layer-0", "layer-1", "past", "matrix", "comparisons", "surface-0"),
+        *("totals", "curves", "each", "layer-0", "layer-1", "past", "matrix", "comparisons", "surface-0"),
         *("effect-0", "effect-1"),
     ]
     for box in browser.tab.query_selector_all("[data-chart] canvas"):
@@ -210,6 +210,14 @@ def test_every_chart_is_drawn_and_nothing_is_complained_of(page, browser):
     assert len(browser.drawn("matrix", "rect")) == 6
     assert len(browser.drawn("surface-0", "rect")) == 4
     assert len(browser.drawn("comparisons", "symbol")) == 1
+    points = browser.drawn("each", "symbol")
+    assert {(row["label"], row["seed"]) for row in points} == {
+        (label, seed) for label in ("Plain training", "L2 Init") for seed in ("0", "1")
+    }
+    assert {row["command"].rpartition(" ")[2] for row in points if row["label"] == "L2 Init"} == {
+        "seed=0",
+        "seed=1",
+    }
     # The policy of the page is in force.
     browser.tab.evaluate(
         "document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))"
@@ -222,7 +230,7 @@ def test_every_chart_is_drawn_and_nothing_is_complained_of(page, browser):
 def test_a_click_hides_a_group_everywhere(page, browser):
     browser.open(page)
     browser.tab.get_by_role("checkbox", name="Plain training").uncheck()
-    for chart in ("totals", "curves", "layer-0"):
+    for chart in ("totals", "curves", "each", "layer-0"):
         assert {row["line"] for row in browser.drawn(chart, "symbol")} == {0}
     browser.tab.get_by_role("button", name="none").click()
     assert browser.drawn("curves", "symbol") == []

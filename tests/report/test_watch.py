@@ -149,6 +149,8 @@ def test_unfinished_runs_are_in_front(write_run: Write, tmp_path: Path) -> None:
     row = re.search(r"<tr>\s*<th[^>]*>Plain training</th>(.*?)</tr>", text, re.DOTALL)
     assert row
     assert re.findall(r"<td>(.*?)</td>", row[1]) == ["2", "1 to 2 of 9", "0.450"]
+    assert "1 group still training" in text
+    assert 'data-chart="curves"' in text
     assert '<script data-version="v1" data-every="5">' in text
 
 
