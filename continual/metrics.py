@@ -46,6 +46,8 @@ def singular_values(features: Tensor) -> Tensor:
 def srank(singular_values: Tensor, delta: float = 0.01) -> Tensor:
     """Smallest k for which the k largest singular values make up 1 - delta of the sum of all.
 
+        srank = min { k : s_1 + ... + s_k >= (1 - delta) * (s_1 + ... + s_N) }
+
     singular_values: [N], largest first. 0-d result. A zero matrix has rank 0. NaN if a value is
     not finite. (Kumar, Agarwal, Ghosh & Levine 2021, "Implicit Under-Parameterization Inhibits
     Data-Efficient Deep Reinforcement Learning", section 3.)
@@ -60,6 +62,8 @@ def srank(singular_values: Tensor, delta: float = 0.01) -> Tensor:
 def effective_rank(singular_values: Tensor) -> Tensor:
     """exp(entropy of the singular values divided by their sum).
 
+        p_i = s_i / (s_1 + ... + s_N),    effective rank = exp(-sum_i p_i ln p_i)
+
     singular_values: [N]. 0-d result. The definition is for non-zero matrices; a zero matrix gets
     its rank, 0. NaN if a value is not finite. (Roy & Vetterli 2007, "The Effective Rank: A Measure
     of Effective Dimensionality".)
@@ -73,6 +77,8 @@ def effective_rank(singular_values: Tensor) -> Tensor:
 def approximate_rank(singular_values: Tensor, share: float = 0.99) -> Tensor:
     """Smallest k for which the squares of the k largest singular values make up `share` of the sum of all.
 
+        approximate rank = min { k : s_1^2 + ... + s_k^2 >= share * (s_1^2 + ... + s_N^2) }
+
     singular_values: [N], largest first. 0-d result. A zero matrix has rank 0. NaN if a value is
     not finite. (Dohare et al. 2024, "Loss of plasticity in deep continual learning", Online Permuted
     MNIST. `srank` is the same of the values themselves.)
@@ -82,6 +88,8 @@ def approximate_rank(singular_values: Tensor, share: float = 0.99) -> Tensor:
 
 def dead_unit_fraction(features: Tensor) -> Tensor:
     """Fraction of a layer's units that output 0 at every example and every position.
+
+        mean_u [ h_bu = 0 for all b ]
 
     features: [B, U] or [B, C, H, W], where a unit is a channel. 0-d float64 result in [0, 1]; NaN
     if a feature is NaN or infinite.
@@ -93,6 +101,8 @@ def dead_unit_fraction(features: Tensor) -> Tensor:
 def dormant_unit_fraction(features: Tensor, threshold: float = 0.025) -> Tensor:
     """Fraction of a layer's units with a mean |activation| of at most `threshold` x the layer's.
 
+        a_u = mean_b |h_bu|,    mean_u [ a_u <= threshold * mean_v a_v ]
+
     features: [B, U] or [B, C, H, W], where a unit is a channel. In a layer that is zero throughout
     every unit is dormant. 0-d float64 result in [0, 1]; NaN if a feature is NaN or infinite.
     (Sokar et al. 2023, "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", section 3.)
@@ -103,6 +113,8 @@ def dormant_unit_fraction(features: Tensor, threshold: float = 0.025) -> Tensor:
 
 def rarely_active_unit_fraction(features: Tensor, least: float = 0.01) -> Tensor:
     """Fraction of a layer's units that are not 0 at less than `least` of all examples and positions.
+
+        mean_u [ mean_b [ h_bu != 0 ] < least ]
 
     features: [B, U] or [B, C, H, W], where a unit is a channel. 0-d float64 result in [0, 1]; NaN if
     a feature is NaN or infinite. (What Dohare et al. 2024, "Loss of plasticity in deep continual
@@ -180,6 +192,8 @@ def plasticity(
 def gradients(grads: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The norm of a gradient and the fraction of its entries that are exactly 0: 0-d float32 tensors.
 
+        gradient_norm = ||g||_2,    zero_gradient_fraction = mean_i [ g_i = 0 ]
+
     grads: parameter name -> tensor. The keys are `gradient_norm` and `zero_gradient_fraction`, over all
     entries, then each of them by layer, as in `plasticity`.
     """
@@ -216,9 +230,10 @@ def loss_of_plasticity(plasticity_T: ArrayLike, first_task: int = 0, tasks: int 
 
 
 def forgetting(accuracy_T: ArrayLike, first_task: int = 0, tasks: int = 2) -> float:
-    """The same of the online accuracy: what is no longer known of tasks that resemble one another.
+    """Mean online accuracy over the `tasks` tasks from `first_task` on, less that over the last as many.
 
-    Takes and returns what `loss_of_plasticity` does. (Elsayed & Mahmood 2024.)
+    What is no longer known of tasks that resemble one another. Takes and returns what `loss_of_plasticity`
+    does. (Elsayed & Mahmood 2024.)
     """
     return _fall(accuracy_T, first_task, tasks)
 

@@ -27,6 +27,7 @@ GROUPS = (
         "scikit-learn. `npz` reads a file of your own: `x_train, y_train, x_test, y_test`.",
     ),
 )
+MEASURES = yaml.safe_load((Path(__file__).parent / "measures.yaml").read_text(encoding="utf-8"))
 
 
 def write(folder: Path) -> None:
@@ -37,6 +38,9 @@ def write(folder: Path) -> None:
         for option in options(group):
             (folder / name / f"{option}.md").write_text(_page(group, option), encoding="utf-8")
         (folder / f"{name}.md").write_text(_index(group, name, title, introduction), encoding="utf-8")
+    (folder / "measures").mkdir()
+    for name in MEASURES:
+        (folder / "measures" / f"{name}.md").write_text(_measure(name), encoding="utf-8")
     (folder / "measures.md").write_text(_measures(), encoding="utf-8")
 
 
@@ -98,8 +102,23 @@ def _block(block: str) -> str:
 
 
 def _measures() -> str:
-    parts = ["# Measures", _docstring(metrics.__doc__ or "")]
-    for name, function in inspect.getmembers(metrics, inspect.isfunction):
-        if function.__module__ == metrics.__name__ and not name.startswith("_"):
-            parts += [f"## {name}", _docstring(function.__doc__ or "")]
-    return "\n\n".join(parts) + "\n"
+    rows = [
+        f"| [`{name}`](measures/{name}.md) | {_first_sentence(name)} | {facts['recorded_by']} |"
+        for name, facts in MEASURES.items()
+    ]
+    table = "\n".join(("| measure | what it is | recorded by |", "| --- | --- | --- |", *rows))
+    tree = "\n".join(("```{toctree}", ":hidden:", "", *(f"measures/{name}" for name in MEASURES), "```"))
+    return "\n\n".join(("# Measures", _docstring(metrics.__doc__ or ""), table, tree)) + "\n"
+
+
+def _measure(name: str) -> str:
+    facts = MEASURES[name]
+    table = f"| in tables | recorded by |\n| --- | --- |\n| {facts['in_tables']} | {facts['recorded_by']} |"
+    about = _docstring(getattr(metrics, name).__doc__ or "")
+    source = f"Source: `continual/metrics.py`, `{name}`."
+    return "\n\n".join((f"# {name}", facts["use"], table, "## Definition", about, source)) + "\n"
+
+
+def _first_sentence(name: str) -> str:
+    docstring = inspect.cleandoc(getattr(metrics, name).__doc__ or "")
+    return _block(docstring.partition("\n\n")[0].replace("\n", " "))

@@ -3,6 +3,7 @@
 Only sizes are added to a command: two tiny tasks in the place of five hundred. Runs of SLURM's train here.
 """
 
+import inspect
 import json
 import re
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from continual import metrics
 from continual.cli import entry
 from continual.cli.composing import Composer
 from continual.cli.plain import plain
@@ -183,3 +185,10 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for option in ("methods/l2_init", "problems/permuted_mnist", "datasets/npz"):
         assert (tmp_path / "site" / "reference" / f"{option}.html").is_file()
+    measures = {
+        name
+        for name, function in inspect.getmembers(metrics, inspect.isfunction)
+        if function.__module__ == metrics.__name__ and not name.startswith("_")
+    }
+    pages = {path.stem for path in (tmp_path / "site" / "reference" / "measures").glob("*.html")}
+    assert pages == measures - {"singular_values", "plasticity"}  # parts, and what puts them together
