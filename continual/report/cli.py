@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data",
         action="store_true",
-        help="runs.csv and tasks.csv too, from which a report can be made again without the run folders",
+        help="runs.csv and tasks.csv too (with --measure, its columns alone), from which a report can be "
+        "made again without the run folders",
     )
     options = parser.parse_args(arguments)
     try:
@@ -125,8 +126,10 @@ def write_report(
         with drawing(SIZES[size] if size else None):
             report = build(runs, swept, before, summary=summary, measures=measures)
             output.mkdir(parents=True, exist_ok=True)
-            written = write_study(everything, accuracy_matrices(everything)[0], output) if data else []
-            paths = [*written, *_write_files(report, output, latex)]
+            paths = [*_write_files(report, output, latex)]
+            if data:
+                accuracies, _ = accuracy_matrices(everything)
+                paths = [*write_study(everything, accuracies, output, measures), *paths]
     except OSError as error:
         raise UserError(f"cannot write to {output}: {error.strerror or error}") from error
     # What cannot be printed any more, as into `head`, is written all the same. Squeezed into a narrow

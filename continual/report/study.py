@@ -1,7 +1,7 @@
 """Runs as CSV files, from which a report can be made again where the run folders are no longer there."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from continual.report.tables import write_csv
 
 RUNS, TASKS, ACCURACIES = "runs.csv", "tasks.csv", "accuracies.csv"
 _FRONT = ["run", "seed", "status", "score", "score_name", "higher_is_better"]
+_WHICH = ("run", "task", "task_type", "step")
 _TRANSFERS = ["backward_transfer", "one_step_backward_transfer"]
 
 
@@ -26,9 +27,15 @@ def is_study(folder: Path) -> bool:
     return (folder / RUNS).is_file() and (folder / TASKS).is_file()
 
 
-def write_study(runs: Runs, accuracies: Mapping[int, NDArray[np.float64]], folder: Path) -> list[Path]:
+def write_study(
+    runs: Runs,
+    accuracies: Mapping[int, NDArray[np.float64]],
+    folder: Path,
+    measures: Sequence[str] | None = None,
+) -> list[Path]:
     """Write runs.csv (a row per run, its config in it) and tasks.csv (a row per run and task).
 
+    Of the measures tasks.csv has those named here alone, and what the runs are compared by; None: all.
     `accuracies` are by run the test accuracies [after task, on task], NaN above the diagonal, if there are
     any; they go to accuracies.csv, a row for each.
     """
@@ -44,9 +51,11 @@ def write_study(runs: Runs, accuracies: Mapping[int, NDArray[np.float64]], folde
     table = table[[*_FRONT, *_TRANSFERS, *runs.groups.columns, "options", "values", "overrides"]]
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / RUNS, digits=9)
-    runs.rows.drop(columns=["group", "status"]).to_csv(
-        folder / TASKS, index=False, float_format="%.9g", lineterminator="\n"
-    )
+    rows = runs.rows.drop(columns=["group", "status"])
+    if measures is not None:
+        kept = {*_WHICH, *measures, *(score.name for score in runs.scores)}
+        rows = rows[[name for name in rows if name in kept]]
+    rows.to_csv(folder / TASKS, index=False, float_format="%.9g", lineterminator="\n")
     paths = [folder / RUNS, folder / TASKS]
     if accuracies:
         parts = [

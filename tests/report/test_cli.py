@@ -223,6 +223,13 @@ def test_a_report_from_its_own_data_equals_the_first(grid, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[:9] == first.splitlines()[:9]
     for name in ("report.csv", "online_accuracy.csv", "comparisons.csv", "report.md"):
         assert (again / name).read_bytes() == (study / name).read_bytes()
+
+    few = tmp_path / "few"
+    assert main([str(grid), "--output", str(few), "--data", "--measure", "online_accuracy"]) == 0
+    columns = [*pd.read_csv(few / "tasks.csv")]
+    assert columns == ["run", "task", "task_type", "step", "online_accuracy"]
+    assert {*pd.read_csv(study / "tasks.csv")} == {*columns, "test_accuracy"}
+
     (study / "runs.csv").write_text("run\n0\n")
     assert main([str(study)]) == 1
     assert "cannot be read as runs" in capsys.readouterr().err
