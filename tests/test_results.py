@@ -1,4 +1,4 @@
-"""The studies in docs/results: each is drawn again from its files, and a sample of its runs comes out the same."""
+"""The studies in docs/results: each is drawn again from its files, a sample of its runs trained again."""
 
 import os
 import shlex

@@ -23,7 +23,7 @@ _NUMBERS = {
     "runs": ("line", "rank", "score"),
     "curves": ("line", "task"),
     "layers": ("line", "task"),
-    "each": ("line", "task", "value"),
+    "each": ("task", "value"),
     "past": ("line", "task"),
     "comparisons": ("line", "difference", "low", "high"),
     "matrix": ("line", "after", "on", "accuracy"),
@@ -121,18 +121,18 @@ def each_run_chart(words: str, styles: Spec) -> Spec:
     x |= {"axis": {"tickMinStep": 1}, "scale": {"nice": False}}
     y: Spec = {"field": "value", "type": "quantitative", "scale": {"zero": False}, "title": words}
     about: list[Field] = ["label", "seed", "task", ("value", words), "command"]
+    of_run = ["line", "panel", "label", "seed", "command"]
     move = {"name": "move", "select": "interval", "bind": "scales"}
     return {
         **_chart(),
         "height": 300,
         "data": _data("each"),
         "transform": [
+            {"lookup": "run", "from": {"data": _data("runs"), "key": "run", "fields": of_run}},
+            # What is looked up comes as text.
+            {"calculate": "toNumber(datum.line)", "as": "line"},
             _PANEL,
             _SHOWN,
-            {
-                "lookup": "run",
-                "from": {"data": _data("runs"), "key": "run", "fields": ["seed", "command"]},
-            },
         ],
         "encoding": {"x": x, "y": y, "detail": {"field": "run"}},
         "layer": [

@@ -131,11 +131,11 @@ class Explore:
             return None
         points = max(10, min(100, VALUES // sum(map(len, curves.values()))))
         parts = []
-        for group, table in curves.items():
+        for table in curves.values():
             task_P, value_RP = _blocks(table, points)
             runs = np.repeat(table.index.to_numpy(), len(task_P))
             columns = {"run": runs, "task": np.tile(task_P, len(table)), "value": value_RP.ravel()}
-            parts.append(pd.DataFrame(columns).assign(**self.curved[group]))
+            parts.append(pd.DataFrame(columns))
         self.tables["each"] = pd.concat(parts, ignore_index=True)
         measured = dict.fromkeys(names.values())
         words = in_words(next(iter(measured))) if len(measured) == 1 else "score"
