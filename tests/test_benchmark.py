@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarking import convolutions, main
+from benchmarking.c_loop import CLoop, compiler
 from benchmarking.contender import Contender, Rate, Window, compare, loop_of, time_window
 from benchmarking.plain_loop import PlainLoop
 from benchmarking.results import Amount, Report, Speed
@@ -68,6 +69,29 @@ def test_the_plain_loop_has_the_losses_and_accuracies_of_the_engine(overrides: l
 def test_there_is_no_plain_loop_for_other_agents():
     with pytest.raises(ValueError, match="EWC"):
         loop_of([replica("agent=ewc")], "plain")
+
+
+@pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_c_program_does_the_steps_of_the_engine(optimizer: str):
+    run = replica("agent=base", f"optimizer={optimizer}", "env.batch_size=1", "seed=3", "optimizer.lr=1e-2")
+    learner, environment = building.prepare(run.config)
+    population = building.population([run], learner, environment)
+    population.start_task(0)
+    program = loop_of([run], "c")
+    assert isinstance(program, CLoop)
+    for steps in (1, 2, 27):  # 67 images an epoch
+        population.advance(steps)
+        program.run(steps)
+        params = torch.cat([tensor.flatten() for tensor in population.state["params"].values()])
+        torch.testing.assert_close(program.params, params, rtol=1e-4, atol=1e-5)
+        assert program.correct / program.steps == pytest.approx(population.online_measure()[0])
+
+
+def test_there_is_no_c_program_for_batches_or_other_agents():
+    for overrides, says in ((["agent=l2"], "base alone"), (["agent=base"], "batches of one")):
+        with pytest.raises(ValueError, match=says):
+            loop_of([replica(*overrides)], "c")
 
 
 def test_a_window_counts_what_was_done_in_it(monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from continual.cpu.errors import Unavailable
+from continual.cpu.kernels import made_faster
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _compiled(step: Callable[..., None], tensors: Sequence[Tensor]) -> FunctionT
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
     fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in copies]
     # Helper processes for compiling take longer to start and to end than they save on the few kernels.
-    with config.patch({"compile_threads": 1}), tracing(TracingContext(mode)):
+    with config.patch({"compile_threads": 1}), tracing(TracingContext(mode)), made_faster():
         made = compile_fx_inner(graph, fakes, is_inference=True)
     function = getattr(getattr(made, "current_callable", None), "__func__", None)
     if not isinstance(function, FunctionType):

@@ -74,6 +74,10 @@ class Bench:
         run = self.compose(problem, _ONE_LONG_TASK, *overrides)
         return Contender([run] * processes, kind, self.clock)
 
+    def in_c(self, problem: Problem, *overrides: str) -> Contender:
+        """A program in C that trains one network, an image at a step."""
+        return Contender([self.compose(problem, _ONE_LONG_TASK, *overrides)], "c", self.clock)
+
     def jax(self, problem: Problem, *overrides: str, replicas: int, processes: int = 1) -> Contender:
         """So many replicas by JAX, shared out among processes."""
         runs = self.compose(problem, _ONE_LONG_TASK, *overrides, replicas=replicas)

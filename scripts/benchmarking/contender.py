@@ -15,6 +15,7 @@ from typing import Literal, Protocol, Self, TypeAlias
 
 import torch
 
+from benchmarking.c_loop import CLoop
 from benchmarking.jax_loop import JaxLoop
 from benchmarking.plain_loop import PlainLoop
 from continual import building
@@ -26,8 +27,8 @@ from continual.population import Population
 _SECONDS_AT_A_TIME = 0.05
 
 # population: this program; plain: the loop that a PyTorch script has; compiled: the same under torch.compile;
-# jax: vmap over replicas, scan over steps.
-Kind: TypeAlias = Literal["population", "plain", "compiled", "jax"]
+# c: a program in C, for batches of one image; jax: vmap over replicas, scan over steps.
+Kind: TypeAlias = Literal["population", "plain", "compiled", "c", "jax"]
 
 # wall: the time that passes; core: only the time for which the process had a core, other programs or not.
 Clock: TypeAlias = Literal["wall", "core"]
@@ -149,7 +150,7 @@ def compare(
 
 
 def loop_of(replicas: Sequence[Replica], kind: Kind = "population") -> Loop:
-    """The loop of these replicas, ready to run; a plain loop has the first of them alone."""
+    """The loop of these replicas, ready to run; a plain loop and a program in C have the first alone."""
     config = replicas[0].config
     if kind == "jax":
         return JaxLoop(replicas)
@@ -159,6 +160,8 @@ def loop_of(replicas: Sequence[Replica], kind: Kind = "population") -> Loop:
         return PopulationLoop(building.population(replicas, learner, environment))
     torch.set_num_threads(config["engine"]["threads"])
     torch.set_flush_denormal(True)
+    if kind == "c":
+        return CLoop(learner, environment, config["seed"])
     where = device(config["device"])
     return PlainLoop(learner, environment, config["seed"], where, compiled=kind == "compiled")
 
@@ -208,7 +211,7 @@ def _prepare(number: int, replicas: list[Replica], kind: Kind, clock: Clock) -> 
     where = device(replicas[0].config["device"])
     if where.type == "cpu" and replicas[0].config["engine"]["threads"] == 1:
         pin(number)
-    loop, count = loop_of(replicas, kind), 1 if kind in ("plain", "compiled") else len(replicas)
+    loop, count = loop_of(replicas, kind), len(replicas) if kind in ("population", "jax") else 1
     loop.run(loop.at_a_time)  # compiles
     trial = time_window(loop, count, where, loop.at_a_time, _SECONDS_AT_A_TIME, clock)
     calls = round(_SECONDS_AT_A_TIME * trial.steps / trial.seconds / loop.at_a_time)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from benchmarking import convolutions, footprint
 from benchmarking.bench import Bench, Problem
+from benchmarking.c_loop import compiler
 from benchmarking.results import Amount, Row
 from continual.cli.composing import config_folder
 from continual.machine import cores
@@ -113,15 +114,16 @@ def beside_jax(bench: Bench) -> Iterator[Row]:
 
 
 def online(bench: Bench) -> Iterator[Row]:
-    """A step for each image."""
+    """A step for each image, beside a plain loop and, on a CPU, a program in C."""
     for optimizer, widths in (("sgd", "[100,100,100]"), ("adam", "[300,150]")):
         chosen = ("agent=base", f"optimizer={optimizer}", f"network.hidden_sizes={widths}", *_ONLINE)
         what = f"{optimizer}, hidden layers {widths}"
-        with (
-            bench.plain(bench.mnist, *chosen) as plain,
-            bench.population(bench.mnist, *chosen, replicas=1) as population,
-        ):
-            yield bench.speed("online", what, population, 1, "plain loop", plain)
+        with bench.population(bench.mnist, *chosen, replicas=1) as population:
+            with bench.plain(bench.mnist, *chosen) as plain:
+                yield bench.speed("online", what, population, 1, "plain loop", plain)
+            if bench.device.type == "cpu" and compiler() is not None:
+                with bench.in_c(bench.mnist, *chosen) as program:
+                    yield bench.speed("online", what, population, 1, "C, one thread", program, 0.5)
 
 
 def sizes(bench: Bench) -> Iterator[Row]:

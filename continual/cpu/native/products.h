@@ -92,38 +92,38 @@ INLINE void inner_tile(Matrix a, Matrix b, float* c, long c_row, long c_column, 
 #pragma GCC unroll 1
   for (; k + LANES <= depth; k += LANES) {
     Vector x[TN];
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int j = 0; j < TN; j++) x[j] = held(load(b.at + j * b.column + k));
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int i = 0; i < TM; i++) {
       Vector y = held(load(a.at + i * a.row + k));
-#pragma GCC unroll 8
+#pragma GCC unroll 24
       for (int j = 0; j < TN; j++) sum[i * TN + j] = multiply_add(y, x[j], sum[i * TN + j]);
     }
   }
   if (k < depth) {
     Part part(depth - k);
     Vector x[TN];
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int j = 0; j < TN; j++) x[j] = part.load(b.at + j * b.column + k);
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int i = 0; i < TM; i++) {
       Vector y = part.load(a.at + i * a.row + k);
-#pragma GCC unroll 8
+#pragma GCC unroll 24
       for (int j = 0; j < TN; j++) sum[i * TN + j] = multiply_add(y, x[j], sum[i * TN + j]);
     }
   }
   float total[SUMS];
-#pragma GCC unroll 8
+#pragma GCC unroll 24
   for (int s = 0; s < TM * TN; s += LANES) store(total + s, lane_sums(sum + s));
-  if (TN == 4 && c_column == 1 && !add) {
-#pragma GCC unroll 8
+  if (TN >= 4 && c_column == 1 && !add) {
+#pragma GCC unroll 24
     for (int i = 0; i < TM; i++) memcpy(c + i * c_row, total + i * TN, sizeof(float[TN]));
     return;
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 24
   for (int i = 0; i < TM; i++)
-#pragma GCC unroll 8
+#pragma GCC unroll 24
     for (int j = 0; j < TN; j++) {
       float* p = c + i * c_row + j * c_column;
       *p = add ? *p + total[i * TN + j] : total[i * TN + j];
@@ -142,16 +142,29 @@ static void inner_columns(Matrix a, Matrix b, float* c, long c_row, long c_colum
 }
 
 static void inner(Matrix a, Matrix b, float* c, long c_row, long c_column, long rows, long columns, long depth) {
-  constexpr int WIDTH = LANES == 8 ? 2 : 4;
+  // As many columns at a time as leave registers for a column of each and for a row.
+  constexpr long MOST = LANES == 16 ? 6 : LANES == 8 ? 2 : 4;
+  long tiles = (columns + MOST - 1) / MOST;
   for (long k = 0; k < depth; k += DEPTH_AT_A_TIME) {
     long some = depth - k < DEPTH_AT_A_TIME ? depth - k : DEPTH_AT_A_TIME;
     Matrix x = {a.at + k, a.row, 1};
-    long n = 0;
-    auto of_b = [&] { return Matrix{b.at + n * b.column + k, 1, b.column}; };
-    for (; n + WIDTH <= columns; n += WIDTH) inner_columns<WIDTH>(x, of_b(), c + n * c_column, c_row, c_column, rows, some, k > 0);
-    if (columns - n == 3) inner_columns<3>(x, of_b(), c + n * c_column, c_row, c_column, rows, some, k > 0);
-    if (columns - n == 2) inner_columns<2>(x, of_b(), c + n * c_column, c_row, c_column, rows, some, k > 0);
-    if (columns - n == 1) inner_columns<1>(x, of_b(), c + n * c_column, c_row, c_column, rows, some, k > 0);
+    for (long tile = 0, n = 0; tile < tiles; tile++) {
+      long width = (columns - n + tiles - tile - 1) / (tiles - tile);  // what is left, in even parts
+      Matrix y = {b.at + n * b.column + k, 1, b.column};
+      float* of_c = c + n * c_column;
+      switch (width) {
+#define CASE(TN) case TN: inner_columns<TN>(x, y, of_c, c_row, c_column, rows, some, k > 0); break;
+        CASE(1) CASE(2)
+#if !defined(__AVX2__) || defined(__AVX512F__)
+        CASE(3) CASE(4)
+#endif
+#if defined(__AVX512F__)
+        CASE(5) CASE(6)
+#endif
+#undef CASE
+      }
+      n += width;
+    }
   }
 }
 
