@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 
 from continual import random, schema
-from continual.agents.agent import Agent
+from continual.agents.agent import Agent, BatchShape
 from continual.config import Precision, Replica, check_config
 from continual.datasets.dataset import Dataset
 from continual.datasets.shared import SharedDataset, share
@@ -79,7 +79,9 @@ def _prepare(
             num_classes=environment.num_classes,
         )
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    learner = Learner.of(network, agent, optimizer, dtype, environment.loss)
+    size = environment.batch_size
+    batch = BatchShape((size, *environment.input_shape), (size, environment.num_classes))
+    learner = Learner.of(network, agent, optimizer, dtype, environment.loss, batch)
     learner = dataclasses.replace(learner, measures_plasticity=config["measures_plasticity"])
     check_forward(learner.network, environment.input_shape, environment.num_classes)
     _check_environment(environment, learner)

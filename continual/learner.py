@@ -15,6 +15,7 @@ from continual.agents.agent import (
     Agent,
     Anatomy,
     Batch,
+    BatchShape,
     Context,
     Step,
     TaskStart,
@@ -27,6 +28,7 @@ from continual.errors import ConfigError
 from continual.losses import CrossEntropy, Loss
 from continual.networks import initialization
 from continual.networks.initialization import Distribution
+from continual.networks.injection import trained_name
 from continual.networks.module import check_parameters, frozen_names, running_statistics
 from continual.networks.network import HiddenLayer, Network
 from continual.optimizers.clipping import clipped
@@ -76,10 +78,12 @@ class Learner:
         optimizer: Optimizer,
         dtype: torch.dtype = torch.float32,
         loss: Loss | None = None,
+        batch: BatchShape | None = None,
     ) -> "Learner":
         """Put the parts together; ConfigError if the network cannot be trained as one of many.
 
-        `loss` is cross-entropy if none is given. The network runs forwards and backwards in `dtype`, which it
+        `loss` is cross-entropy if none is given; `batch` may be left out for an agent that remembers
+        none. The network runs forwards and backwards in `dtype`, which it
         is turned into; parameters, loss, penalty and optimiser stay in float32, and features are turned back.
         """
         for name, module in network.named_modules():
@@ -91,7 +95,8 @@ class Learner:
         check_parameters(network)
         hidden_layers, distributions = _hidden_layers(network), _distributions(network)
         weights = weight_names(network)
-        anatomy = Anatomy(weights, hidden_layers, distributions, _roles(network, weights, hidden_layers))
+        roles = _roles(network, weights, hidden_layers)
+        anatomy = Anatomy(weights, hidden_layers, distributions, roles, batch or BatchShape())
         composed(agent).check(anatomy)
         optimizer = composed(agent).trains_with(optimizer)
         network = network.to(dtype)
@@ -166,7 +171,10 @@ class Learner:
         forward_key = random.fold(random.stream(key, "forward"), step)
 
         def forward(params: Weights, x_BCHW: Tensor) -> _Outputs:
-            return self._forward_in_training({**state["params"], **params}, buffers, x_BCHW, forward_key)[:2]
+            return self._forward_in_training(params, buffers, x_BCHW, forward_key)[:2]
+
+        def batch_seen(params: Weights, logits_BK: Tensor, features: Weights) -> Batch:
+            return Batch(x_BCHW, y_B, logits_BK, features, lambda own, x: forward({**params, **own}, x))
 
         def mean_loss(params: Weights) -> _LossAndMore:
             logits_BK, features, after = self._forward_in_training(params, buffers, x_BCHW, forward_key)
@@ -176,7 +184,7 @@ class Learner:
         def objective(params: Weights) -> _LossAndMore:
             mean, outputs = mean_loss(params)
             _, logits_BK, features, _ = outputs
-            batch = Batch(x_BCHW, y_B, logits_BK, features, forward)
+            batch = batch_seen(params, logits_BK, features)
             penalty = agent.penalty(self._weights(params), state["agent"], context, batch)
             return mean if penalty is None else mean + penalty, outputs
 
@@ -198,9 +206,14 @@ class Learner:
         optimizer_key = random.fold(random.stream(key, "optimizer"), step)
         seen = self._seen_by_optimizer(agent, state["initial"], optimizer_key)
         params, optimizer_state = optimizer.update(before, cut, state["optimizer"], seen)
-        batch = Batch(x_BCHW, y_B, logits_BK, features, forward)
-        update = Update(params, optimizer_state, agent_state)
-        update = agent.after_update(update, Step(batch, before, grads, loss_gradients), context)
+        seen_step = Step(
+            batch_seen(before, logits_BK, features),
+            before,
+            grads,
+            loss_gradients,
+            lambda: _mean(loss_B, is_real_B),
+        )
+        update = agent.after_update(Update(params, optimizer_state, agent_state), seen_step, context)
 
         online = state["online"]
         # In float64 the mean does not depend on the order of summation, which packing may change. The
@@ -250,10 +263,13 @@ class Learner:
 
     @property
     def output_parameters(self) -> tuple[str, ...]:
-        """The names of the output layer's weight and bias; none if no layer is known to be that."""
+        """The names of the output layer's weight and bias, and of what is held in their place.
+
+        None if no layer is known to be that.
+        """
         roles = self.anatomy.roles
         modules = {name.rpartition(".")[0] for name, role in roles.items() if role == "output"}
-        return tuple(name for name in roles if name.rpartition(".")[0] in modules)
+        return tuple(name for name in roles if trained_name(name).rpartition(".")[0] in modules)
 
     @property
     def sees_task_starts(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from continual.networks import initialization
 from continual.networks.activations import LearntActivation
 from continual.networks.initialization import Distribution
+from continual.networks.injection import held_names
 from continual.networks.network import HiddenLayer
 from continual.optimizers.optimizer import Optimizer, OptimizerState, Role
 from continual.tree import Tree
@@ -20,18 +21,27 @@ from continual.tree import Tree
 Weights: TypeAlias = Mapping[str, Tensor]
 
 
+class BatchShape(NamedTuple):
+    """The shapes of a batch's inputs, [B, C, H, W], and of what the network makes of it, [B, K]; float32."""
+
+    x_BCHW: tuple[int, ...] = ()
+    logits_BK: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True)
 class Anatomy:
-    """The network's structure, the same for all replicas and at all times.
+    """The network's structure and its batches', the same for all replicas and at all times.
 
     `weights` names the parameters that penalties cover: weights and biases, never those of a norm or an
-    activation. `roles` says of each parameter what it is for.
+    activation. `roles` says of each parameter what it is for. An agent that remembers batches lays out its
+    state by `batch`.
     """
 
     weights: tuple[str, ...]
     hidden_layers: tuple[HiddenLayer, ...]
     distributions: Mapping[str, Distribution]
     roles: Mapping[str, Role]
+    batch: BatchShape
 
 
 class Context(NamedTuple):
@@ -71,7 +81,7 @@ class Batch(NamedTuple):
     features: Weights
     """The hidden layers' outputs by name."""
     forward: Callable[[Weights, Tensor], tuple[Tensor, Weights]]
-    """The logits and features of other images or with other weights; the rest is as in this step."""
+    """The logits and features of other images or with other parameters; the rest is as in this step."""
 
 
 class Step(NamedTuple):
@@ -83,6 +93,8 @@ class Step(NamedTuple):
     """Of loss + penalty, as `transform_gradients` left it."""
     loss_gradients: Callable[[], Weights]
     """Of the loss alone, before `transform_gradients`; with a penalty, this is a second pass backwards."""
+    loss: Callable[[], Tensor]
+    """The mean loss on the batch, 0-d, without penalty and with the parameters before it."""
 
     @property
     def features(self) -> Weights:
@@ -192,14 +204,15 @@ class Agent:
 
 
 def weight_names(network: nn.Module) -> tuple[str, ...]:
-    """The names of all parameters but those of norms and activations and those that are frozen."""
+    """The names of all parameters but those of norms and activations and those that are frozen or held."""
     others = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, LearntActivation)
+    held = set(held_names(network))
     return tuple(
         name
         for path, module in network.named_modules()
         if not isinstance(module, others)
         for name, param in module.named_parameters(path, recurse=False)
-        if param.requires_grad
+        if param.requires_grad and name not in held
     )
 
 

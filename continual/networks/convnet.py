@@ -7,7 +7,7 @@ from annotated_types import Ge
 from continual.errors import ConfigError
 from continual.networks.activations import Activations
 from continual.networks.initialization import Init
-from continual.networks.layered import Convolution, Dropout, Layered
+from continual.networks.layered import Convolution, Dropout, Injectable, Layered
 from continual.networks.width import FractionToRemove
 from continual.schema import Count, Layers
 
@@ -37,6 +37,7 @@ class ConvNet(Layered):
         dropout: Dropout = 0.0,
         fraction_to_remove: FractionToRemove = "auto",
         init: Init = "default",
+        injectable: Injectable = 0,
     ) -> None:
         paddings, pools = (
             [value] * len(kernel_sizes) if isinstance(value, int) else value for value in (padding, pool)
@@ -59,4 +60,5 @@ class ConvNet(Layered):
             dropout=dropout,
             fraction_to_remove=fraction_to_remove,
             init=init,
+            injectable=injectable,
         )

@@ -2,7 +2,7 @@
 
 from continual.networks.activations import Activations
 from continual.networks.initialization import Init
-from continual.networks.layered import Dropout, Layered
+from continual.networks.layered import Dropout, Injectable, Layered
 from continual.networks.width import FractionToRemove
 from continual.schema import Layers
 
@@ -24,6 +24,7 @@ class MLP(Layered):
         dropout: Dropout = 0.0,
         fraction_to_remove: FractionToRemove = "auto",
         init: Init = "default",
+        injectable: Injectable = 0,
     ) -> None:
         super().__init__(
             input_shape,
@@ -35,4 +36,5 @@ class MLP(Layered):
             dropout=dropout,
             fraction_to_remove=fraction_to_remove,
             init=init,
+            injectable=injectable,
         )

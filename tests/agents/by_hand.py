@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from continual import random
-from continual.agents.agent import Anatomy, Batch, Context, Step, TaskStart, Update, Weights
+from continual.agents.agent import Anatomy, Batch, BatchShape, Context, Step, TaskStart, Update, Weights
 from continual.networks.initialization import Distribution
 from continual.networks.network import HiddenLayer
 from continual.optimizers.optimizer import Role
@@ -26,7 +26,7 @@ def context(
     distributions = {name: Distribution(w.shape, "uniform", 0.5) for name, w in weights.items()}
     roles = {**default, **(roles or {})}
     covered = tuple(name for name in weights if roles[name] != "norm")
-    anatomy = Anatomy(covered, hidden_layers, distributions, roles)
+    anatomy = Anatomy(covered, hidden_layers, distributions, roles, BatchShape())
     first = initial or weights
     return Context(anatomy, {n: first[n] for n in covered}, torch.tensor(0), random.key(0))
 
@@ -36,7 +36,7 @@ def batch(features: Weights | None = None) -> Batch:
 
 
 def step(before: Weights, gradients: Weights, features: Weights | None = None) -> Step:
-    return Step(batch(features), before, gradients, lambda: gradients)
+    return Step(batch(features), before, gradients, lambda: gradients, lambda: NOTHING)
 
 
 def update(params: Weights, state: object = None) -> Update:

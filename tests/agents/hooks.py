@@ -93,10 +93,10 @@ class Comparing(Agent):
     + 0.1 * mean |h| of the first layer + 0.01 * mean (f_theta(x) - y)^2"""
 
     strength: Positive = 0.3
-    shape: tuple[int, ...] = (7, 1, 4, 5)
 
     def init(self, context: Context) -> Last:
-        return Last(torch.zeros(self.shape, device=context.key.device), dict(context.initial))
+        shape = context.anatomy.batch.x_BCHW
+        return Last(torch.zeros(shape, device=context.key.device), dict(context.initial))
 
     def penalty(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Tensor:
         now, _ = batch.forward(weights, state.x_BCHW)

@@ -11,7 +11,7 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from continual import random
-from continual.agents.agent import Agent, Batch, Step
+from continual.agents.agent import Agent, Batch, BatchShape, Step
 from continual.envs.random_labels import RandomLabels
 from continual.learner import Learner
 from continual.networks.mlp import MLP
@@ -23,6 +23,7 @@ from continual.tree import Tree, leaves
 from tests import tiny
 
 BATCH, CLASSES, IMAGE = 6, tiny.CLASSES, (1, 12, 12)
+SHAPE = BatchShape((BATCH, *IMAGE), (BATCH, CLASSES))
 # A gradient that is nothing but rounding must not become a step of Adam's full size.
 OPTIMIZERS = {
     "sgd": SGD(lr=0.05, momentum=0.9),
@@ -69,7 +70,11 @@ def seen(features: Mapping[str, Tensor]) -> Step:
     """What an agent that looks at features alone is shown of a step."""
     nothing = torch.zeros(0)
     return Step(
-        Batch(nothing, nothing, nothing, features, lambda params, x: (nothing, {})), {}, {}, lambda: {}
+        Batch(nothing, nothing, nothing, features, lambda params, x: (nothing, {})),
+        {},
+        {},
+        lambda: {},
+        lambda: nothing,
     )
 
 
@@ -134,8 +139,11 @@ class PlainLoop:
 
     def after_step(self, features: dict[str, Tensor]) -> None: ...
 
+    def key_of_step(self) -> Tensor:
+        return random.fold(random.stream(random.key(self.seed), "agent"), self.steps_done)
+
     def step(self, x: Tensor, y: Tensor) -> None:
-        self.key = random.fold(random.stream(random.key(self.seed), "agent"), self.steps_done)
+        self.key = self.key_of_step()
         logits, features = self.network(x)
         loss = F.cross_entropy(logits, y) + self.penalty()
         self.optimizer.zero_grad()
@@ -197,7 +205,7 @@ def population(
 
     The agents differ in nothing but numbers that are per replica.
     """
-    learner = Learner.of(network, agents[0], optimizer)
+    learner = Learner.of(network, agents[0], optimizer, batch=SHAPE)
     keys = torch.stack([random.key(seed) for seed in range(len(agents))])
     numbers = {
         part: {name: torch.tensor(values) for name, values in of.items()}
@@ -273,7 +281,7 @@ def assert_compiles(
     ends = []
     for compiled in (False, True):
         population = Population(
-            Learner.of(network, agents[0], optimizer),
+            Learner.of(network, agents[0], optimizer, batch=SHAPE),
             environment,
             list(range(len(agents))),
             _numbers(agents, optimizer),

@@ -119,7 +119,7 @@ class PlainComparing(PlainLoop):
     [
         ([hooks.Noisy(0.1), hooks.Noisy(0.01)], PlainNoisy),
         ([hooks.Undoing(0.5, plus=L2(0.05)), hooks.Undoing(0.1, plus=L2(0.05))], PlainUndoing),
-        ([hooks.Comparing(0.3, (BATCH, *IMAGE)), hooks.Comparing(3.0, (BATCH, *IMAGE))], PlainComparing),
+        ([hooks.Comparing(0.3), hooks.Comparing(3.0)], PlainComparing),
     ],
     ids=["transform_gradients", "after_update", "penalty"],
 )

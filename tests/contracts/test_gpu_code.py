@@ -23,6 +23,8 @@ _PRODUCTS = {"bmm", "baddbmm", "convolution", "convolution_backward"}
 # Agents whose formula asks for more than a step has by itself, with the functions of libraries that they call
 # besides.
 _NEED_MORE: dict[str, set[str]] = {
+    "c_chain": set(),  # the last batch once more, forwards and backwards, and its churn
+    "plasticity_injection": set(),  # the last layers two more times
     "l2_er": {"_linalg_svd"},  # singular values of features
     "parseval": set(),  # W W^T of each layer
     "spectral": set(),  # a power iteration for each layer
@@ -75,7 +77,7 @@ def test_agents(codes, agent):
     code = codes[agent]
     assert_fit_for_a_gpu(code, _NEED_MORE.get(agent, frozenset()))
     if agent in _NEED_MORE:
-        assert code.launches <= 2.5 * codes["base"].launches
+        assert code.launches <= 3 * codes["base"].launches
         assert code.traffic <= 2 * codes["base"].traffic
         return
     assert len(code.library) == 8  # products of the MLP's three layers, forwards and backwards

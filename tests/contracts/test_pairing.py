@@ -55,7 +55,7 @@ def test_every_agent_starts_with_the_weights_and_batches_of_base(compose, agent)
         weights.append({name: value for name, value in state.items() if name.startswith("params/")})
     shapes = [{name: value.shape for name, value in of.items()} for of in weights]
 
-    if agent in ("layer_norm", "crelu", "normalize_and_project"):  # which are other networks
+    if agent in ("layer_norm", "crelu", "normalize_and_project", "plasticity_injection"):  # other networks
         assert shapes[0] != shapes[1]
         # A bias is drawn by the inputs of its layer, so that its shape alone says nothing.
         layers = {n.rpartition(".")[0] for n, shape in shapes[0].items() if n.endswith("weight")}

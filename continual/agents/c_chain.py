@@ -1,0 +1,77 @@
+"""C-CHAIN: what an update changes in the network's outputs on other inputs, its churn, is held down.
+
+loss(theta) + lambda_t * mean (f_theta(x') - f_theta'(x'))^2                       distance: mse
+loss(theta) + lambda_t * mean KL(softmax f_theta'(x'), softmax f_theta(x'))        distance: kl
+lambda_t = relative_weight * mean |loss| / (mean churn + 1e-8)     both over the last `window` steps
+lambda_t = first_weight                                            in the first `warmup` steps
+
+x' is the last batch and theta' the weights before the last update.
+
+(Tang et al. 2025, "Mitigating Plasticity Loss in Continual Reinforcement Learning by Reducing Churn", arXiv
+2506.00592; code: bluecontra/C-CHAIN, where x' is drawn from what the agent has collected.)
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continual.agents.agent import Agent, Anatomy, Batch, Context, Step, Update, Weights
+from continual.errors import ConfigError
+from continual.schema import Count, NonNegative, Period
+
+
+class Last(NamedTuple):
+    """The last batch with f_theta'(x'), and the losses and churns of the last steps, as rings [window]."""
+
+    x_BCHW: Tensor
+    logits_BK: Tensor
+    losses: Tensor
+    churns: Tensor
+
+
+@dataclass(frozen=True)
+class CChain(Agent):
+    """f_theta'(x') needs no second network: it is what the last step made of its batch. From RL."""
+
+    relative_weight: NonNegative = 0.05
+    first_weight: NonNegative = 100.0
+    warmup: Period = 50
+    window: Count = 100
+    distance: Literal["mse", "kl"] = "mse"
+
+    def check(self, anatomy: Anatomy) -> None:
+        if self.distance == "kl" and anatomy.batch.logits_BK[-1:] == (1,):
+            raise ConfigError("agent.distance: kl compares probabilities, and the network has one output.")
+
+    def init(self, context: Context) -> Last:
+        shapes = (*context.anatomy.batch, (self.window,), (self.window,))
+        return Last(*(torch.zeros(shape, device=context.key.device) for shape in shapes))
+
+    def penalty(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Tensor:
+        counted = context.step.clamp(min=1, max=self.window)
+        loss, churn = state.losses.abs().sum() / counted, state.churns.sum() / counted
+        strength = torch.where(
+            context.step < self.warmup, self.first_weight, self.relative_weight * loss / (churn + 1e-8)
+        )
+        return strength * self.churn(weights, state, context, batch)
+
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
+        state: Last = update.state
+        is_now = torch.arange(self.window, device=context.key.device) == context.step % self.window
+        churn = self.churn(step.before, state, context, step.batch)
+        losses = torch.where(is_now, step.loss(), state.losses)
+        churns = torch.where(is_now, churn, state.churns)
+        return update._replace(state=Last(step.batch.x_BCHW, step.batch.logits_BK, losses, churns))
+
+    def churn(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Tensor:
+        """How far f_theta(x') is from f_theta'(x'), 0-d; 0 in the first step, which has no last batch."""
+        logits_BK, _ = batch.forward(weights, state.x_BCHW)
+        if self.distance == "mse":
+            distance = ((logits_BK - state.logits_BK) ** 2).mean()
+        else:
+            now, then = F.log_softmax(logits_BK, 1), F.log_softmax(state.logits_BK, 1)
+            distance = (then.exp() * (then - now)).sum(1).mean()
+        return torch.where(context.step > 0, distance, 0.0)

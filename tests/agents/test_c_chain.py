@@ -1,0 +1,68 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from continual.agents.c_chain import CChain
+from continual.errors import ConfigError
+from continual.learner import Learner
+from continual.networks.mlp import MLP
+from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, SHAPE, PlainLoop, compare
+
+
+class PlainCChain(PlainLoop):
+    """With a second network for the weights before the last update, and lists of all that was."""
+
+    def start(self, *tensors: dict[str, Tensor]) -> None:
+        super().start(*tensors)
+        self.last: list[tuple[torch.nn.Module, Tensor]] = []
+        self.losses: list[float] = []
+        self.churns: list[float] = []
+        self.strengths: list[float] = []
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y, before = x, y, copy.deepcopy(self.network)
+        super().step(x, y)
+        self.last.append((before, x))
+
+    def penalty(self) -> Tensor:
+        window = self.agent.window
+        strength = self.agent.first_weight
+        if self.steps_done >= self.agent.warmup:
+            losses, churns = self.losses[-window:], self.churns[-window:]
+            mean_churn = sum(churns) / len(churns)
+            strength = self.agent.relative_weight * sum(map(abs, losses)) / len(losses) / (mean_churn + 1e-8)
+        churn = self.churn(*self.last[-1]) if self.last else torch.zeros(())
+        self.losses.append(float(F.cross_entropy(self.network(self.x)[0].detach(), self.y)))
+        self.churns.append(float(churn.detach()))
+        self.strengths.append(strength)
+        return strength * churn
+
+    def churn(self, before: torch.nn.Module, x: Tensor) -> Tensor:
+        now, then = self.network(x)[0], before(x)[0].detach()
+        if self.agent.distance == "mse":
+            return F.mse_loss(now, then)
+        rows = zip(now, then, strict=True)
+        return sum(F.kl_div(a.log_softmax(0), b.softmax(0), reduction="sum") for a, b in rows) / len(now)
+
+
+@pytest.mark.parametrize("distance", ["mse", "kl"])
+@pytest.mark.parametrize("network", ["mlp_with_norm", "convnet"])
+def test_equals_a_plain_loop(network: str, distance: str) -> None:
+    # Larger ones follow the churn so closely that rounding grows from step to step.
+    weights = (3e-3, 1e-3) if distance == "mse" else (1e-3, 5e-4)
+    agents = [CChain(w, 0.3, warmup, 50, distance) for w, warmup in zip(weights, (20, 60), strict=True)]
+    for loop in compare(NETWORKS[network](), agents, OPTIMIZERS["sgd_without_momentum"], PlainCChain):
+        own = loop.strengths[loop.agent.warmup :]
+        assert max(own) > 2 * min(own) > 0
+        assert min(loop.churns[1:]) > 0
+
+
+def test_one_output_has_no_probabilities() -> None:
+    shape = SHAPE._replace(logits_BK=(6, 1))
+    network = MLP((1, 1, 3), 1, hidden_sizes=[4])
+    Learner.of(network, CChain(), OPTIMIZERS["sgd"], batch=shape)
+    with pytest.raises(ConfigError, match=r"agent\.distance: kl compares probabilities"):
+        Learner.of(network, CChain(distance="kl"), OPTIMIZERS["sgd"], batch=shape)
