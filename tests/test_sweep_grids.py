@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 
 from continual.cli.composing import config_folder
 from continual.cli.resolvers import register_resolvers
+from continual.config import check_config, num_steps
+from tests import tiny
 
 STRENGTHS = {1e-2, 1e-3, 1e-4, 1e-5}
 STEPS_PER_TASK = {
@@ -94,6 +96,59 @@ def test_grid(agent: str, env: str, optimizer: str) -> None:
     assert {key for job in found for key in job} == set(expected) | choices
     for key, values in expected.items():
         assert {job[key] for job in found} == values, key
+
+
+# What each of the other methods chooses among, from its paper or code, and how many configurations that makes.
+OWN = {
+    "calibrated_partial_resets": ({"reset_rate", "period", "utility_decay"}, 24),
+    "c_chain": ({"relative_weight"}, 4),
+    "dash": ({"dash_alpha", "shrink_least"}, 6),
+    "ewc": ({"ewc_weight"}, 5),
+    "full_reset": ({"reinit"}, 2),
+    "hare_and_tortoise": ({"period", "momentum"}, 6),
+    "head_reset": ({"reinit"}, 2),
+    "l2_er": ({"l2_weight", "rank_weight"}, 9),
+    "l2_init_plus_ewc": ({"ewc_weight", "plus.l2_weight"}, 20),
+    "parseval": ({"parseval_weight"}, 4),
+    "plasticity_injection": ({"injection_step"}, 3),
+    "regrama": ({"recycle_period", "recycle_threshold"}, 21),
+    "selective_weight_reinit": ({"reinit_rate", "period"}, 6),
+    "self_normalized_resets": ({"percentile", "threshold_period"}, 30),
+    "soft_weight_rescaling": ({"rescale_rate"}, 5),
+    "spectral": ({"spectral_weight", "power"}, 16),
+    "upgd": ({"utility_decay", "noise"}, 16),
+    "wasserstein": ({"wasserstein_weight"}, 4),
+    "weight_clipping": ({"kappa"}, 5),
+    # Nothing to choose.
+    "fire": (set(), 1),
+    "normalize_and_project": (set(), 1),
+}
+
+
+@pytest.mark.parametrize("agent", OWN)
+def test_the_grid_of_a_method_of_its_own(agent: str) -> None:
+    keys, count = OWN[agent]
+    found = jobs("sweep=paper", f"agent={agent}", "env=permuted_mnist", "seed=0", "optimizer.lr=1e-3")
+    assert len({tuple(job.items()) for job in found}) == len(found) == count
+    chosen = {key for job in found for key in job if key.startswith("agent.")}
+    assert chosen == {f"agent.{key}" for key in keys}
+    for job in (found[0], found[-1]):
+        pairs = ((key, job[key]) for key in chosen)
+        own = [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in pairs]
+        check_config(tiny.compose(f"agent={agent}", "env=permuted_mnist", "device=cpu", *own))
+
+
+def test_every_agent_has_its_grid_here() -> None:
+    assert sorted({*GRIDS, *OWN}) == tiny.options("agent")
+
+
+@pytest.mark.parametrize("env", tiny.options("env"))
+def test_grids_count_the_tasks_of_every_env(env: str) -> None:
+    """Where tasks differ in length, in tasks of the mean length."""
+    found = jobs("sweep=paper", "agent=redo", f"env={env}")
+    config = tiny.compose(f"env={env}")
+    steps = num_steps(config) / config["env"]["num_tasks"]
+    assert {job["agent.recycle_period"] for job in found} == {round(k * steps) for k in (1, 2, 5)}
 
 
 def test_periods_follow_the_length_of_a_task() -> None:

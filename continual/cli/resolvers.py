@@ -1,6 +1,11 @@
-"""What configs may compute: `${steps_of_tasks:2}` is how many steps two tasks of the chosen env have."""
+"""What configs may compute: `${steps_of_tasks:2}` is how many steps two tasks of the chosen env have.
+
+Where tasks differ in length, as those of growing data do, it is twice the mean.
+"""
 
 from omegaconf import DictConfig, OmegaConf
+
+from continual.config import num_steps
 
 
 def register_resolvers() -> None:
@@ -9,4 +14,7 @@ def register_resolvers() -> None:
 
 
 def _steps_of_tasks(tasks: int, *, _root_: DictConfig) -> int:
-    return tasks * int(_root_.env.steps_per_task)
+    env = _root_.env
+    if "steps_per_task" in env:
+        return tasks * int(env.steps_per_task)
+    return round(tasks * num_steps({"env": OmegaConf.to_container(env, resolve=True)}) / env.num_tasks)
