@@ -98,7 +98,7 @@ def test_grid(agent: str, env: str, optimizer: str) -> None:
         assert {job[key] for job in found} == values, key
 
 
-# What each of the other methods chooses among, from its paper or code, and how many configurations that makes.
+# What each of the other methods chooses among, from its paper or code, and the number of configurations.
 OWN = {
     "calibrated_partial_resets": ({"reset_rate", "period", "utility_decay"}, 24),
     "c_chain": ({"relative_weight"}, 4),

@@ -17,4 +17,5 @@ def _steps_of_tasks(tasks: int, *, _root_: DictConfig) -> int:
     env = _root_.env
     if "steps_per_task" in env:
         return tasks * int(env.steps_per_task)
-    return round(tasks * num_steps({"env": OmegaConf.to_container(env, resolve=True)}) / env.num_tasks)
+    steps = num_steps({"env": OmegaConf.to_container(env, resolve=True)})
+    return round(tasks * steps / int(env.num_tasks))

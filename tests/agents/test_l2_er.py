@@ -1,10 +1,12 @@
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
 from continual.agents.l2_er import L2ER, effective_rank
 from tests.agents import by_hand
+from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare
 
 
 def test_by_hand() -> None:
@@ -41,3 +43,48 @@ def test_the_penalty_is_of_weights_and_of_features() -> None:
     squares = sum(float((w**2).sum()) for w in weights.values())
     expected = 0.1 * squares - 0.3 * (rank(maps.mean((2, 3))) + rank(units)) / 2
     by_hand.close(found, expected)
+
+
+class PlainL2ER(PlainLoop):
+    """The gradient of the rank by its formula, one singular value after another, in float64."""
+
+    def start(self, *tensors: dict[str, Tensor]) -> None:
+        super().start(*tensors)
+        self.seen: list[Tensor] = []
+        self.ranks: list[float] = []
+
+    def step(self, x: Tensor, y: Tensor) -> None:
+        self.seen.append(x)
+        super().step(x, y)
+
+    def penalty(self) -> Tensor:
+        penalty = self.agent.l2_weight * sum((param**2).sum() for _, param in self.weights())
+        _, features = self.network(torch.cat(self.seen[-self.agent.window :]))
+        for h in features.values():
+            matrix = h if h.ndim == 2 else h.mean((2, 3))
+            rank, slope = self.rank_and_slope(matrix.detach().double())
+            self.ranks.append(rank)
+            penalty = penalty - self.agent.rank_weight / len(features) * (matrix * slope.float()).sum()
+        return penalty
+
+    def rank_and_slope(self, matrix: Tensor) -> tuple[float, Tensor]:
+        """erank and its derivative by the matrix: each u_j v_j^T times -erank (ln p_j + E) / sum of sigma."""
+        u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+        total = float(values.sum())
+        alive = [j for j in range(len(values)) if total > 0 and values[j] / total > 1e-6]
+        entropy = -sum(float(values[j] / total) * math.log(values[j] / total) for j in alive)
+        slope = torch.zeros_like(matrix)
+        for j in alive:
+            by_value = -math.exp(entropy) * (math.log(values[j] / total) + entropy) / total
+            slope += by_value * u[:, j, None] * v[j]
+        return math.exp(entropy), slope
+
+
+@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("network", ["mlp_with_norm", "convnet"])
+def test_equals_a_plain_loop(network: str, window: int) -> None:
+    weights = (0.003, 0.001) if network == "convnet" else (0.01, 0.003)
+    agents = [L2ER(1e-3, weight, window) for weight in weights]
+    loops = compare(NETWORKS[network](), agents, OPTIMIZERS["sgd_without_momentum"], PlainL2ER)
+    for loop in loops:
+        assert max(loop.ranks) > 1.2 * min(loop.ranks) > 0
