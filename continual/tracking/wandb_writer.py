@@ -17,6 +17,7 @@ import json
 import os
 import queue
 import shutil
+import struct
 import sys
 import tempfile
 import threading
@@ -32,7 +33,9 @@ SECTIONS = ("performance", "plasticity", "plasticity_by_layer")
 
 _AT_A_TIME = 4  # runs that are started at a time, or, where their rows are all there, written
 _WAITING = 1000  # messages
-_BYTES_AROUND = 6  # at least, around a key and a value in an offline run's file
+_SECONDS_TO_CLOSE = 5.0  # that an offline run's file may take to be whole after its run has finished
+
+_BLOCK, _CHUNK = 32768, struct.Struct("<IHB")  # of an offline run's file, see `_is_whole`
 
 Message = dict[str, Any]
 
@@ -66,14 +69,11 @@ class RunWriter(threading.Thread):
                 pass
 
     def _write(self, run: "wandb.Run") -> None:
-        start, rows, size, last = self._start, 0, 0, Message()
+        start, rows, last = self._start, 0, Message()
         while message := self.messages.get():
             if "row" in message:
                 run.log(message["row"], step=message["step"], commit=True)
                 rows += 1
-                size += sum(
-                    len(key) + len(str(value)) + _BYTES_AROUND for key, value in message["row"].items()
-                )
             else:
                 last = message
         if last:
@@ -86,7 +86,7 @@ class RunWriter(threading.Thread):
             return
         parts = Path(start["folder"]) / "wandb"
         if start["mode"] == "offline":
-            _check_written(Path(run.dir).parent, size)
+            _check_written(Path(run.dir).parent)
             for name in ("logs", "tmp"):
                 shutil.rmtree(Path(run.dir).parent / name, ignore_errors=True)
             _remove_parts(parts, start["id"], "offline-run-*", keep=Path(run.dir).parent)
@@ -168,16 +168,39 @@ def _open(start: Message) -> "wandb.Run":
     return run
 
 
-def _check_written(part: Path, size: int) -> None:
-    """OSError if an offline run lacks records, or its disk is full: wandb itself says nothing of that."""
-    for _ in range(20):  # the file may be closed a moment after its run
-        if sum(file.stat().st_size for file in part.glob("*.wandb")) > size:
-            break
+def _check_written(part: Path) -> None:
+    """OSError if an offline run's file is not whole: of a write that fails, wandb itself says nothing."""
+    give_up = time.monotonic() + _SECONDS_TO_CLOSE
+    while not any(map(_is_whole, part.glob("*.wandb"))):
+        if time.monotonic() > give_up:
+            raise OSError(f"records are missing in {part}")
         time.sleep(0.05)
-    else:
-        raise OSError(f"records are missing in {part}")
-    if os.statvfs(part).f_bavail == 0:
-        raise OSError(f"no space left for {part}")
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of records ends with that of the run's end; after a failed write none would follow.
+
+    The records lie in the format of LevelDB's log, after a header of 7 bytes: blocks of 32 KiB with chunks,
+    each with its checksum (4 bytes), its length (2), and whether it is all of a record (1), its first (2),
+    middle (3) or last (4) part (1 byte).
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data = file.read_bytes()
+    at, record, last = 7, b"", b""
+    while at < len(data):
+        left = _BLOCK - at % _BLOCK
+        if left < _CHUNK.size:  # too few bytes for a chunk end a block
+            at += left
+            continue
+        if at + _CHUNK.size > len(data):
+            return False
+        _, length, part = _CHUNK.unpack_from(data, at)
+        at += _CHUNK.size + length
+        record += data[at - length : at]
+        if part in (1, 4):
+            record, last = b"", record
+    return at == len(data) and not record and bool(Record.FromString(last).HasField("exit"))
 
 
 def _remove_parts(parts: Path, run_id: str, pattern: str, keep: Path | None = None) -> None:

@@ -19,6 +19,12 @@ from tests.sweep.subprocesses import TINY, Script, until
 from tests.tracking.test_wandb_run import logged_rows, read_records
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test hears the first warning of its process."""
+    monkeypatch.setattr(wandb_run, "_troubles", set())
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
@@ -93,14 +99,16 @@ def test_with_wandb_it_is_the_same(small_disk: Path, npz: Path, tmp_path: Path) 
     assert {row["task"] for row in logged_rows(read_records(run))} == {0, 1}
 
 
+@pytest.mark.parametrize("room", [0, 4096, 16384])
 def test_wandb_alone_has_no_room(
     small_disk: Path,
     npz: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
+    room: int,
 ) -> None:
-    """Training goes on as if nothing was, and one warning tells of all runs."""
+    """Training goes on as if nothing was, and one warning tells of all runs; some get a part of a file."""
     config = tiny.small(npz, "env.num_tasks=30", "env.steps_per_task=2")
     configs = [config, {**config, "seed": 1}]
     left_alone = tiny.train(configs, tmp_path / "left_alone")
@@ -111,7 +119,7 @@ def test_wandb_alone_has_no_room(
         run.folder.mkdir(parents=True)
         (small_disk / run.folder.name).mkdir()
         (run.folder / "wandb").symlink_to(small_disk / run.folder.name)
-    _fill(small_disk, leave=0)
+    _fill(small_disk, leave=room)
     with caplog.at_level(logging.WARNING, logger=wandb_run.__name__):
         training.train(runs)
     for run, other in zip(runs, left_alone, strict=True):
