@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from continual import cpu, random
-from continual.envs.environment import Environment, Task
+from continual.envs.environment import Environment, Source, Task
 from continual.errors import ConfigError
 from continual.learner import Learner
 from continual.networks.network import convolves
@@ -298,7 +298,7 @@ class Population:
         ) -> Tree:
             def batch(number: int) -> tuple[Tensor, Tensor]:
                 places_B, _ = self._filled(batches[number])
-                return environment.batch(environment.stored, task, places_B, env_key, step + number)
+                return environment.batch(Source(environment.stored, task, places_B, env_key, step + number))
 
             key = random.fold(key, self.task)
             return self.learner.start_task(state, numbers, batch, len(batches), key, step)
@@ -385,7 +385,7 @@ class Population:
         *stored: Tensor,
         gather: Callable[..., Tensor] | None = None,
     ) -> None:
-        """One step of all replicas, written into the same tensors; `gather` is `Environment.batch`'s."""
+        """One step of all replicas, written into the same tensors; `gather` is a `Source`'s."""
 
         def one(
             state: Tree,
@@ -399,7 +399,7 @@ class Population:
             task_start: Tensor,
         ) -> _Leaves:
             places_B, is_real_B = self._filled(places.index_select(0, cursor.reshape(1))[0])
-            x, y = self.environment.batch(stored, task, places_B, env_key, step, gather)
+            x, y = self.environment.batch(Source(stored, task, places_B, env_key, step, gather))
             after = self.learner.step(state, numbers, x, y, key, step, is_real_B, task_start)
             before = dict(leaves(state))
             return {path: leaf for path, leaf in leaves(after) if leaf is not before[path]}

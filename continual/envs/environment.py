@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import torch
 from annotated_types import Ge, Le
@@ -17,6 +17,22 @@ from continual.tree import Tree
 
 # One replica's task: tensors by name, with the same shapes in every task of an environment.
 Task: TypeAlias = Mapping[str, Tensor]
+
+
+class Source(NamedTuple):
+    """What a replica's batch of one step is made from.
+
+    `stored` is the environment's, and `task` the replica's; `places_B` are the examples' places in the task,
+    from `shuffle`; `key` is the replica's; `step` counts the steps done before, over all tasks (0-d).
+    `gather`, if given, is to be used for `continual.envs.image_tasks.images`.
+    """
+
+    stored: tuple[Tensor, ...]
+    task: Task
+    places_B: Tensor
+    key: Tensor
+    step: Tensor
+    gather: Callable[..., Tensor] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +96,8 @@ class Environment(ABC):
         """The replica's task of this number, from what it drew once and its key."""
 
     @abstractmethod
-    def batch(
-        self,
-        stored: tuple[Tensor, ...],
-        task: Task,
-        places_B: Tensor,
-        key: Tensor,
-        step: Tensor,
-        gather: Callable[..., Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The inputs [B, C, H, W] and targets [B, ...] of one step.
-
-        `places_B` are the examples' places in the task, from `shuffle`; `step` counts the steps done before,
-        over all tasks (0-d); `key` is the replica's. `gather`, if given, is to be used for
-        `continual.envs.image_tasks.images`.
-        """
+    def batch(self, source: Source) -> tuple[Tensor, Tensor]:
+        """The inputs [B, C, H, W] and targets [B, ...] of one step."""
 
     @abstractmethod
     def training_examples(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from continual.datasets.dataset import Dataset
-from continual.envs.environment import Environment, Task
+from continual.envs.environment import Environment, Source, Task
 from continual.errors import ConfigError
 
 
@@ -60,19 +59,12 @@ class ImageTasks(Environment):
         }
         return dataclasses.replace(self, dataset=dataclasses.replace(self.dataset, **names))
 
-    def batch(
-        self,
-        stored: tuple[Tensor, ...],
-        task: Task,
-        places_B: Tensor,
-        key: Tensor,
-        step: Tensor,
-        gather: Callable[..., Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        pixels, scale, shift = stored
-        rows = task["rows"][places_B]
-        x = (gather or images)(pixels, scale, shift, rows, task.get("permutation"))
-        return x, task["labels"][places_B]
+    def batch(self, source: Source) -> tuple[Tensor, Tensor]:
+        task, places_B = source.task, source.places_B
+        gather = source.gather or images
+        return gather(*source.stored, task["rows"][places_B], task.get("permutation")), task["labels"][
+            places_B
+        ]
 
     def training_examples(
         self, task: Task, number: int, key: Tensor, places_N: Tensor | None = None

@@ -1,6 +1,5 @@
 """Slowly changing regression: some inputs change with the task, the function never (Dohare et al. 2024)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from continual import random
-from continual.envs.environment import EqualTasks, Task
+from continual.envs.environment import EqualTasks, Source, Task
 from continual.losses import Loss, SquaredError
 from continual.schema import Count
 from continual.tree import Tree
@@ -85,16 +84,8 @@ class SlowlyChangingRegression(EqualTasks):
             slow = (drawn["first"] + flipped) % 2
         return {"slow": slow.to(torch.float32), **{name: drawn[name] for name in ("w", "b", "cut", "v", "c")}}
 
-    def batch(
-        self,
-        stored: tuple[Tensor, ...],
-        task: Task,
-        places_B: Tensor,
-        key: Tensor,
-        step: Tensor,
-        gather: Callable[..., Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        return self._examples(task, random.fold(random.stream(key, "fast bits"), step), self.batch_size)
+    def batch(self, source: Source) -> tuple[Tensor, Tensor]:
+        return self._examples(source.task, self._fast_key(source.key, source.step), self.batch_size)
 
     def training_examples(
         self, task: Task, number: int, key: Tensor, places_N: Tensor | None = None
@@ -105,7 +96,7 @@ class SlowlyChangingRegression(EqualTasks):
         def example(place: Tensor) -> tuple[Tensor, Tensor]:
             # Those of the task's steps.
             step = self.first_step(number) + place // self.batch_size
-            x_BCHW, y_BK = self.batch((), task, place, key, step)
+            x_BCHW, y_BK = self._examples(task, self._fast_key(key, step), self.batch_size)
             return x_BCHW[place % self.batch_size], y_BK[place % self.batch_size]
 
         found: tuple[Tensor, Tensor] = vmap(example)(places_N)
@@ -119,6 +110,10 @@ class SlowlyChangingRegression(EqualTasks):
 
     def test_size(self, task: int) -> int:
         return self.test_samples
+
+    def _fast_key(self, key: Tensor, step: Tensor) -> Tensor:
+        """The key of what a step's inputs draw."""
+        return random.fold(random.stream(key, "fast bits"), step)
 
     def _examples(self, task: Task, key: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """So many inputs [N, 1, 1, bits] with their targets [N, 1]."""

@@ -1,5 +1,6 @@
 """Run folders: where they are, and what is in one. A damaged one is described, and stops no other."""
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -141,7 +142,10 @@ def _summary(path: Path) -> dict[str, Any]:
 def _tasks(folder: Path, wanted: int) -> pd.DataFrame:
     """The whole rows of tasks.csv; DataError if `wanted` tasks should be there and are not, or hold text."""
     try:
-        table = pd.read_csv(folder / "tasks.csv", dtype={"task_type": str})
+        text = (folder / "tasks.csv").read_bytes()
+        # A row that is being written, or was cut, has no end of line: its last number may lack digits.
+        text = text[: text.rfind(b"\n") + 1]
+        table = pd.read_csv(io.BytesIO(text), dtype={"task_type": str})
         if "task" not in table:
             raise ValueError("no column task")
         table["task_type"] = table["task_type"].fillna("") if "task_type" in table else ""
@@ -151,7 +155,7 @@ def _tasks(folder: Path, wanted: int) -> pd.DataFrame:
                 if wanted and (numbers.isna() & table[name].notna()).any():
                     raise ValueError(f"column {name} holds text")
                 table[name] = numbers
-        # A row that is being written, or was cut, ends the table.
+        # What is not a row of the next task ends the table.
         whole = table["task"].to_numpy() == np.arange(len(table))
         if "step" in table:
             whole &= table["step"].notna().to_numpy()

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from continual import random
+from continual.envs.environment import Source
 from continual.envs.image_tasks import ImageTasks
 from tests import tiny
 from tests.contracts.every import every_agent, every_env, of_agent
@@ -22,7 +23,8 @@ def expected_losses(population, seed, position):
     places = env.shuffle(key, task_number, epoch)[batch]
     params = learner.init(random.key(seed), {"agent": {}, "optimizer": {}})["params"]
     if not isinstance(env, ImageTasks):
-        x, y = env.batch((), task, places, key, torch.tensor(env.first_step(task_number) + step))
+        number = torch.tensor(env.first_step(task_number) + step)
+        x, y = env.batch(Source((), task, places, key, number))
         return float(F.mse_loss(learner.forward(params, x)[0], y))
     places = places[places >= 0]
     x = env.dataset.x_train[task["rows"][places]].float()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from continual import building, random
+from continual.envs.environment import Source
 from continual.envs.slowly_changing_regression import SlowlyChangingRegression
 from tests import tiny
 
@@ -39,7 +40,8 @@ def test_targets_are_those_of_the_papers_network(negatives):
     one = env(negatives=negatives, batch_size=3)
     for key in KEYS:
         for number, task in enumerate(tasks(one, key)[:2]):
-            x, y = one.batch((), task, torch.zeros(3, dtype=torch.int64), key, torch.tensor(40 * number + 5))
+            step = torch.tensor(40 * number + 5)
+            x, y = one.batch(Source((), task, torch.zeros(3, dtype=torch.int64), key, step))
             assert x.shape == (3, 1, 1, 20)
             assert y.shape == (3, 1)
             for bits, number_ in zip(x.flatten(1).tolist(), y.flatten().tolist(), strict=True):
@@ -56,8 +58,9 @@ def test_slow_bits_stay_within_a_task_and_fast_ones_are_drawn_at_every_step():
     assert set(x[:, 15:].flatten().tolist()) == {0.0, 1.0}
     assert float(x[:, 15:].mean()) == pytest.approx(0.5, abs=0.1)
     assert len(x[:, 15:].unique(dim=0)) > 20
-    step = one.batch((), task, torch.zeros(1, dtype=torch.int64), KEYS[0], torch.tensor(2 * 40 + 7))
-    assert torch.equal(step[0].flatten(), x[7]), "the examples are those of the steps"
+    place = torch.zeros(1, dtype=torch.int64)
+    step, _ = one.batch(Source((), task, place, KEYS[0], torch.tensor(2 * 40 + 7)))
+    assert torch.equal(step.flatten(), x[7]), "the examples are those of the steps"
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -92,10 +92,15 @@ def test_what_lies_in_wandb_is_not_a_run(write_run, tmp_path):
 def test_unfinished_rows_of_a_running_run_are_no_error(write_run, tmp_path):
     write_run("0")
     path = write_run("1", seed=1, status=None) / "tasks.csv"
-    path.write_text(path.read_text() + "3,,400")
+    path.write_text(path.read_text() + "3,,40")  # cut inside its step, 400
     write_run("2", seed=2, status=None).joinpath("tasks.csv").write_text("")
-    runs = load(tmp_path).runs.set_index("seed")
-    assert runs["status"].to_dict() == {0: "completed", 1: "unfinished", 2: "unfinished"}
+    runs = load(tmp_path)
+    assert runs.runs.set_index("seed")["status"].to_dict() == {
+        0: "completed",
+        1: "unfinished",
+        2: "unfinished",
+    }
+    assert runs.tasks.query("seed == 1")["step"].tolist() == [100, 200, 300]
 
 
 def test_missing_folder(tmp_path):
@@ -146,9 +151,10 @@ def test_damaged_summary_is_named(write_run, tmp_path, content):
         "task,task_type,step,online_accuracy\n0,,1,0.5\n1,,2,0.5\n",
         "task,task_type,step,online_accuracy\n0,,1,0.5\n2,,2,0.5\n1,,2,0.5\n",
         "task,task_type,step,online_accuracy\n0,,1,0.5\n1,,2,x\n2,,3,0.5\n",
+        "task,task_type,step,online_accuracy\n0,,1,0.5\n1,,2,0.5\n2,,3,0.5",
         "a\x00b",
     ],
-    ids=["absent", "empty", "no row", "a task too few", "in disorder", "a text", "no table"],
+    ids=["absent", "empty", "no row", "a task too few", "in disorder", "a text", "cut", "no table"],
 )
 def test_damaged_tasks_of_a_completed_run_are_named(write_run, tmp_path, content):
     path = write_run("0") / "tasks.csv"
