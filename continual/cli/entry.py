@@ -88,7 +88,9 @@ def _show(arguments: Sequence[str]) -> None:
     # Hydra then raises its errors instead of printing several lines and leaving.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv[1:] = arguments
-    register_best(config_folder() / "best.yaml")
+    if any("=" in argument for argument in arguments):
+        # For what is composed. Hydra copies them for each group that it lists in its help: 3 s.
+        register_best(config_folder() / "best.yaml")
     register_resolvers()
     show = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
     try:

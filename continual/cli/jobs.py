@@ -42,10 +42,10 @@ class Jobs:
         For the end of all checks, because it takes longer than those. Where all is finished, nothing is read;
         where it is not, finished runs must be of the same data.
         """
-        from continual.building import prepare
-
         if all(outcome_of(job.run) is not None for job in jobs):
             return
+        from continual.building import prepare
+
         for job in jobs:
             kind = structure(job.run.config)
             with naming(job.number, job.overrides):

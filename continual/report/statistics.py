@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from continual.report.folders import STATUSES
 from continual.report.runs import Runs
@@ -77,6 +76,8 @@ def interquartile_mean(*strata: NDArray[np.float64], axis: int = -1) -> NDArray[
 
     A quarter of the values, rounded down, is left out at each end.
     """
+    from scipy import stats  # a second, and most tables need none of it
+
     return np.asarray(stats.trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis))
 
 
@@ -115,6 +116,8 @@ def stratified_interval(
         return Interval(value, nothing, nothing)
     if all((sample == sample[0]).all() for sample in samples):
         return Interval(value, value, value)
+    from scipy import stats
+
     pairs = max(len(sample) for sample in samples) ** 2
     low, high = stats.bootstrap(
         samples,

@@ -4,13 +4,13 @@ import logging
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from continual.config import Replica, num_steps
 from continual.errors import Stopped, UserError
 from continual.machine import cores, device, visible_gpus
 from continual.schema import Count
-from continual.sweep import slurm_queue, workers
+from continual.sweep import slurm_queue
 from continual.sweep.launcher import Launcher
 from continual.sweep.manifest import Manifest
 from continual.sweep.others import record_unless_held
@@ -19,6 +19,9 @@ from continual.sweep.stopping import StopRequests
 from continual.tracking import run_status
 from continual.tracking.progress import Progress, Snapshot
 from continual.tracking.run_status import Outcome
+
+if TYPE_CHECKING:
+    from continual.sweep.workers import Failure
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,9 @@ class PackedLauncher(Launcher):
 
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
         """See Launcher."""
+        # A second: a sweep that is finished does without.
         from continual.pausing import Interrupted
+        from continual.sweep import workers
 
         _refuse_if_queued(manifest, runs)
         populations, how_many = self._populations(runs)
@@ -124,17 +129,18 @@ def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:
 
 def _train_here(
     population: list[Replica], index: int, report: Callable[[int, Snapshot], None], stop: StopRequests
-) -> list[Outcome] | workers.Failure:
+) -> "list[Outcome] | Failure":
     from continual import training
+    from continual.sweep.workers import Failure
 
     try:
         return training.train(population, lambda snapshot: report(index, snapshot), stop)
     except training.Interrupted:
         raise
     except UserError as error:
-        return workers.Failure(str(error))
+        return Failure(str(error))
     except Exception:
-        return workers.Failure(traceback.format_exc())
+        return Failure(traceback.format_exc())
 
 
 def populations_at_a_time(workers: Literal["auto"] | int, device_name: str) -> int:

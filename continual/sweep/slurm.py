@@ -16,7 +16,6 @@ import submitit
 from annotated_types import Ge, Gt
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from continual import building
 from continual.config import Config, Replica, check_engine
 from continual.errors import ConfigError, Stopped, UserError
 from continual.fitting import size_on_a_core
@@ -126,7 +125,9 @@ class SlurmLauncher(Launcher):
             return int(asked)
         if self._gpus:
             return _REPLICAS_ON_A_GPU
-        learner, _ = building.prepare(run.config)
+        from continual.building import prepare  # a second, of a launcher that has nothing to train
+
+        learner, _ = prepare(run.config)
         return size_on_a_core(learner.network)
 
     def _submit(self, populations: Sequence["_Watched"], manifest: Manifest) -> dict[str, "_Watched"]:
