@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -61,7 +62,7 @@ class ImageTasks(Environment):
 
     def batch(self, source: Source) -> tuple[Tensor, Tensor]:
         task, places_B = source.task, source.places_B
-        gather = source.gather or images
+        gather: Callable[..., Tensor] = source.gather or images
         return gather(*source.stored, task["rows"][places_B], task.get("permutation")), task["labels"][
             places_B
         ]

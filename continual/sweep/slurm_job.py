@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from submitit.helpers import Checkpointable
+
 from continual import training
 from continual.config import Replica
 from continual.errors import UserError
@@ -28,9 +30,10 @@ _SECONDS_TO_BE_KILLED = 120
 _SECONDS_FOR_ANOTHER = 300
 
 
-class PopulationJob:
+class PopulationJob(Checkpointable):
     """A callable for submitit that trains the unfinished runs of a population and can be queued again.
 
+    What starts again is the same callable, as `Checkpointable` has it: where a run stands is in its folder.
     Signals only ask training to stop, which it does between two chunks of steps, with checkpoints written.
     Then submitit's own handler puts the job back into the queue; after SIGTERM, which SLURM sends before it
     kills a job, nothing is left to do but to wait for that.
@@ -39,12 +42,6 @@ class PopulationJob:
     def __init__(self, population: Sequence[Replica], code: Mapping[str, Any]) -> None:
         self.population = list(population)
         self.code = dict(code)
-
-    def checkpoint(self) -> Any:
-        """What submitit is to run when the job starts again: the same."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
 
     def __call__(self) -> None:
         logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s", stream=sys.stdout)

@@ -184,7 +184,7 @@ def _is_whole(file: Path) -> bool:
     each with its checksum (4 bytes), its length (2), and whether it is all of a record (1), its first (2),
     middle (3) or last (4) part (1 byte).
     """
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made at run time
 
     data = file.read_bytes()
     at, record, last = 7, b"", b""
