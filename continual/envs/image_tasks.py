@@ -63,9 +63,8 @@ class ImageTasks(Environment):
     def batch(self, source: Source) -> tuple[Tensor, Tensor]:
         task, places_B = source.task, source.places_B
         gather: Callable[..., Tensor] = source.gather or images
-        return gather(*source.stored, task["rows"][places_B], task.get("permutation")), task["labels"][
-            places_B
-        ]
+        x = gather(*source.stored, task["rows"][places_B], task.get("permutation"))
+        return x, task["labels"][places_B]
 
     def training_examples(
         self, task: Task, number: int, key: Tensor, places_N: Tensor | None = None
