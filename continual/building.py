@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -16,6 +17,7 @@ from continual import random, schema
 from continual.agents.agent import Agent, BatchShape
 from continual.config import Precision, Replica, check_config
 from continual.datasets.dataset import Dataset
+from continual.datasets.files import noting_what_is_read
 from continual.datasets.shared import SharedDataset, share
 from continual.envs.environment import Environment
 from continual.errors import ConfigError, UserError
@@ -42,6 +44,10 @@ _KEPT_DATASETS = 2
 # Datasets in memory that processes share, by the part of a config that describes them and its files.
 _SHARED: dict[tuple[str, _Files], Dataset] = {}
 
+_MOST_FILES = 1000
+# The files that datasets were read from, or their folders where they are more than that; named as above.
+_READ: dict[str, _Files] = {}
+
 
 def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     """The learner and the environment that a config describes, its data read and checked against it.
@@ -52,7 +58,7 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     check_config(config)
     wanted = {name: config[name] for name in _PREPARED}
     wanted["measures_plasticity"] = config["metrics"]["sample_plasticity"]
-    files = _files_of(config["env"].get("dataset", {}))
+    _, files = _names_of(config) if "dataset" in config["env"] else ("", ())
     targets = tuple(_targets_in(wanted))
     return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
 
@@ -161,19 +167,31 @@ def _dataset(node: str, files: _Files) -> Dataset:
 
 @functools.lru_cache(maxsize=_KEPT_DATASETS)
 def _read_dataset(node: str, files: _Files) -> Dataset:
-    dataset = schema.make(json.loads(node), "env.dataset")
+    with noting_what_is_read() as paths:
+        dataset = schema.make(json.loads(node), "env.dataset")
     if not isinstance(dataset, Dataset):
         raise ConfigError(
             f"env.dataset._target_: {json.loads(node)['_target_']} returns a {type(dataset).__name__}, "
             "not a Dataset."
         )
+    _READ[node] = _as_they_are(paths if len(paths) <= _MOST_FILES else {path.parent for path in paths})
     return dataset
 
 
 def _names_of(config: Mapping[str, Any]) -> tuple[str, _Files]:
-    """What names a dataset: the part of a config that describes it, as JSON, and its files."""
-    node = config["env"]["dataset"]
-    return _json(node), _files_of(node)
+    """What names a dataset: the part of a config that describes it, as JSON, and the files named there.
+
+    If it was read before from files that have changed since, it is let go of.
+    """
+    described = config["env"]["dataset"]
+    node = _json(described)
+    read = _READ.get(node, ())
+    if _as_they_are(path for path, *_ in read) != read:
+        del _READ[node]
+        for key in [key for key in _SHARED if key[0] == node]:
+            del _SHARED[key]
+        forget()
+    return node, _as_they_are(v for v in described.values() if isinstance(v, str) and os.path.isfile(v))
 
 
 def _json(node: Mapping[str, Any]) -> str:
@@ -195,15 +213,15 @@ def forget() -> None:
     _read_dataset.cache_clear()
 
 
-def _files_of(node: Mapping[str, Any]) -> _Files:
-    """The files that a dataset's config names, as they are now: what is kept is not used once they change."""
+def _as_they_are(paths: Iterable[str | Path]) -> _Files:
+    """These files with their sizes and times as they are now; -1 for one that is not there."""
     found = []
-    for value in node.values():
-        if isinstance(value, str):
-            with contextlib.suppress(OSError, ValueError):
-                if os.path.isfile(value):
-                    now = os.stat(value)
-                    found.append((value, now.st_size, now.st_mtime_ns))
+    for path in sorted(map(str, paths)):
+        try:
+            now = os.stat(path)
+            found.append((path, now.st_size, now.st_mtime_ns))
+        except OSError:
+            found.append((path, -1, -1))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ import torch
 from continual import building
 from continual.errors import ConfigError
 from tests import tiny
-from tests.datasets.writers import random_arrays, write_npz
+from tests.datasets.writers import random_arrays, write_mnist, write_npz
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16", "float32"])
@@ -36,6 +36,26 @@ def test_a_file_of_data_that_changed_is_read_again(tmp_path):
     write_npz(file, *random_arrays(61, 20, tiny.IMAGE, tiny.CLASSES))
     _, after = building.prepare(config)
     assert (len(before.dataset.x_train), len(after.dataset.x_train)) == (60, 61)
+
+
+def test_a_folder_of_data_that_changed_is_read_again(tmp_path):
+    def write(images):
+        write_mnist(tmp_path, *random_arrays(images, 20, tiny.IMAGE, 10))
+
+    data = ["env/dataset=mnist", f"data_dir={tmp_path}", "env.dataset.verify=false"]
+    config = tiny.compose("device=cpu", "env=random_label_mnist", "env.samples_per_task=40", *data)
+    write(60)
+    _, before = building.prepare(config)
+    assert building.prepare(config)[1] is before
+    write(61)
+    _, after = building.prepare(config)
+    assert (len(before.dataset.x_train), len(after.dataset.x_train)) == (60, 61)
+    # As well where processes share the data.
+    shared = building.share_dataset(config)
+    assert shared is not None
+    write(62)
+    assert len(building.prepare(config)[1].dataset.x_train) == 62
+    shared.dataset.close()
 
 
 def test_a_network_that_no_memory_holds_is_one_sentence(compose):

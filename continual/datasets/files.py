@@ -13,7 +13,7 @@ import socket
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +37,9 @@ _DOWNLOAD_ERRORS = (
     EOFError,
     zlib.error,
 )
+
+# Where it is noted which files are read.
+_NOTED: list[set[Path]] = []
 
 _POINT_ELSEWHERE = "point CONTINUAL_DATA_DIR or data_dir=... to the folder that holds"
 
@@ -131,12 +134,25 @@ class DatasetFiles:
             socket.setdefaulttimeout(timeout)
 
 
+@contextlib.contextmanager
+def noting_what_is_read() -> Iterator[set[Path]]:
+    """The files that `read` is asked for meanwhile, by any thread, whether or not they can be read."""
+    noted: set[Path] = set()
+    _NOTED.append(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED[:] = [one for one in _NOTED if one is not noted]
+
+
 def read(path: Path, parse: Callable[[Path], T]) -> T:
     """What `parse` makes of a file; whatever it raises means that the file is damaged.
 
     Raises:
         DataError: if the file cannot be read or parsed.
     """
+    for noted in _NOTED:
+        noted.add(path)
     try:
         return parse(path)
     except Exception as error:  # what a damaged file raises is not defined
