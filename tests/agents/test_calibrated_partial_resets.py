@@ -60,4 +60,4 @@ class PlainCalibratedPartialResets(PlainLoop):
 @pytest.mark.parametrize("network", ["mlp_with_norm", "convnet"])
 def test_equals_a_plain_loop(network: str) -> None:
     agents = [CalibratedPartialResets(0.2, 5, 0.5, 4.0), CalibratedPartialResets(0.5, 3, 0.9, 1.0, 0.8)]
-    compare(NETWORKS[network](), agents, OPTIMIZERS["adam"], PlainCalibratedPartialResets, steps=60)
+    compare(NETWORKS[network](), agents, OPTIMIZERS["adam"], PlainCalibratedPartialResets)

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
+from continual.agents.agent import Agent
 from continual.agents.full_reset import FullReset
 from continual.agents.head_reset import HeadReset
 from continual.agents.shrink_and_perturb import ShrinkAndPerturb
 from tests import tiny
+from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare
 
 
 def at_second_start(config):
@@ -60,3 +62,52 @@ def test_they_know_task_boundaries() -> None:
     assert HeadReset().sees_task_starts
     assert ShrinkAndPerturb(every="task").sees_task_starts
     assert not ShrinkAndPerturb().sees_task_starts
+
+
+class PlainBoundary(PlainLoop):
+    """Module by module."""
+
+    def start_task(self, batches: object) -> None:
+        agent = self.agent
+        whole = not isinstance(agent, HeadReset)
+        sampled = "sample" in (getattr(agent, "reinit", ""), getattr(agent, "noise", ""))
+        for path, module in self.network.named_children():
+            if not (whole or path == "output"):
+                continue
+            if "norm" in path:
+                fresh = {"weight": torch.ones(len(module.weight)), "bias": torch.zeros(len(module.bias))}
+            elif sampled:
+                fresh = self.draw(path)
+            else:
+                fresh = {kind: self.initial[f"{path}.{kind}"] for kind in ("weight", "bias")}
+            for kind, value in fresh.items():
+                param = getattr(module, kind).data
+                if isinstance(agent, ShrinkAndPerturb):
+                    param.mul_(1 - agent.shrink).add_(agent.perturb_scale * value)
+                else:
+                    param.copy_(value)
+        if agent.reset_optimizer:
+            self.forget()
+
+
+PERTURBED = [
+    ShrinkAndPerturb(0.8, 0.8, "task", "initial"),
+    ShrinkAndPerturb(0.4, 0.2, "task", "initial"),
+]
+
+
+@pytest.mark.parametrize(
+    "agents",
+    [
+        [FullReset("initial")] * 2,
+        [FullReset("sample", reset_optimizer=False)] * 2,
+        [HeadReset("initial", reset_optimizer=False)] * 2,
+        [HeadReset("sample")] * 2,
+        PERTURBED,
+        [ShrinkAndPerturb(c, 0.1, "task", "sample", reset_optimizer=False) for c in (0.5, 0.2)],
+    ],
+    ids=["full", "full_sample", "head", "head_sample", "perturb", "perturb_sample"],
+)
+@pytest.mark.parametrize(("network", "optimizer"), [("mlp_with_norm", "adam"), ("convnet", "sgd")])
+def test_equals_a_plain_loop(network: str, optimizer: str, agents: list[Agent]) -> None:
+    compare(NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainBoundary, steps_per_task=75)

@@ -34,7 +34,6 @@ def test_equals_a_plain_loop() -> None:
             agents,
             OPTIMIZERS["adam"],
             PlainHareAndTortoise,
-            steps=40,
             check=same_tortoise,
         )
 

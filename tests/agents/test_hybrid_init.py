@@ -21,4 +21,4 @@ class PlainHybridInit(PlainLoop):
 )
 def test_equals_a_plain_loop(network: str, optimizer: str, sampled: bool) -> None:
     agents = [HybridInit(1e-2, 5e-4, sampled), HybridInit(1e-1, 0.0, sampled)]
-    compare(NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainHybridInit, steps=150)
+    compare(NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainHybridInit)

@@ -19,4 +19,4 @@ class PlainL1Init(PlainLoop):
 )
 def test_equals_a_plain_loop(network: str, optimizer: str, sampled: bool) -> None:
     agents = [L1Init(5e-4, sampled), L1Init(2e-4, sampled)]
-    compare(NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainL1Init, steps=150)
+    compare(NETWORKS[network](), agents, OPTIMIZERS[optimizer], PlainL1Init)

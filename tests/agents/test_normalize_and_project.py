@@ -42,7 +42,7 @@ class PlainNormalizeAndProject(PlainLoop):
 @pytest.mark.parametrize("project_norms", [True, False])
 def test_equals_a_plain_loop(project_norms: bool) -> None:
     agents = [NormalizeAndProject(project_norms)]
-    compare(NETWORKS["mlp_with_norm"](), agents, OPTIMIZERS["adam"], PlainNormalizeAndProject, steps=60)
+    compare(NETWORKS["mlp_with_norm"](), agents, OPTIMIZERS["adam"], PlainNormalizeAndProject)
 
 
 def test_needs_norms() -> None:

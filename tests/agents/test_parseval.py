@@ -35,4 +35,4 @@ class PlainParseval(PlainLoop):
 def test_equals_a_plain_loop() -> None:
     for network in ("mlp_with_norm", "convnet"):
         agents = [Parseval(1e-4), Parseval(1e-3, 1.0)]
-        compare(NETWORKS[network](), agents, OPTIMIZERS["sgd"], PlainParseval, steps=30)
+        compare(NETWORKS[network](), agents, OPTIMIZERS["sgd_without_momentum"], PlainParseval)

@@ -94,7 +94,6 @@ def test_equals_a_plain_loop(network: str, optimizer: str, estimator: str) -> No
         agents,
         OPTIMIZERS[optimizer],
         PlainSelfNormalizedResets,
-        steps=120,
         check=same_thresholds,
     )
     assert all(loop.replaced for loop in loops)

@@ -65,6 +65,4 @@ class PlainSpectral(PlainLoop):
 
 def test_equals_a_plain_loop() -> None:
     for network in ("mlp_with_norm", "convnet"):
-        compare(
-            NETWORKS[network](), [Spectral(0.1), Spectral(0.01)], OPTIMIZERS["adam"], PlainSpectral, steps=60
-        )
+        compare(NETWORKS[network](), [Spectral(0.1), Spectral(0.01)], OPTIMIZERS["adam"], PlainSpectral)

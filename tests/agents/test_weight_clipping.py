@@ -25,7 +25,7 @@ class PlainWeightClipping(PlainLoop):
 @pytest.mark.parametrize("clip_output", [True, False])
 def test_equals_a_plain_loop(network: str, clip_output: bool) -> None:
     agents = [WeightClipping(kappa, clip_output) for kappa in (0.9, 1.1)]
-    compare(NETWORKS[network](), agents, OPTIMIZERS["sgd"], PlainWeightClipping, steps=40)
+    compare(NETWORKS[network](), agents, OPTIMIZERS["sgd_without_momentum"], PlainWeightClipping)
 
 
 def test_stands_beside_upgd() -> None:
