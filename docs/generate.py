@@ -1,5 +1,6 @@
 """Pages that are made from the program itself: one for each option in conf/, and one for the measures."""
 
+import csv
 import importlib
 import inspect
 import re
@@ -10,7 +11,16 @@ from typing import Any
 import yaml
 
 from continual import metrics, schema
+from continual.agents.agent import Agent, Anatomy, BatchShape
+from continual.errors import ConfigError
+from continual.report import runs
+from continual.report.boundaries import MARK, NOTE
+from continual.report.choice import only_best
+from continual.report.study import is_study
 
+RESULTS = Path(__file__).parent / "results"
+# Written by `python scripts/benchmark.py --only agents --replicas 1 --output docs/results/speed`.
+SPEEDS = "speed/benchmark.csv"
 CONF = Path(__file__).parents[1] / "conf"
 # Config group, folder of its pages, title and first paragraph of its table.
 GROUPS = (
@@ -30,14 +40,16 @@ GROUPS = (
 MEASURES = yaml.safe_load((Path(__file__).parent / "measures.yaml").read_text(encoding="utf-8"))
 
 
-def write(folder: Path) -> None:
-    """Write all pages into this folder, and nothing else that was there."""
+def write(folder: Path, results: Path = RESULTS) -> None:
+    """Write all pages into this folder, and nothing else that was there; `results` has studies and speeds."""
     shutil.rmtree(folder, ignore_errors=True)
     for group, name, title, introduction in GROUPS:
         (folder / name).mkdir(parents=True)
         for option in options(group):
             (folder / name / f"{option}.md").write_text(_page(group, option), encoding="utf-8")
-        (folder / f"{name}.md").write_text(_index(group, name, title, introduction), encoding="utf-8")
+        index = methods(results) if group == "agent" else _index(group, name)
+        page = "\n\n".join((f"# {title}", introduction, index, _tree(group, name))) + "\n"
+        (folder / f"{name}.md").write_text(page, encoding="utf-8")
     (folder / "measures").mkdir()
     for name in MEASURES:
         (folder / "measures" / f"{name}.md").write_text(_measure(name), encoding="utf-8")
@@ -58,13 +70,106 @@ def _read(group: str, name: str) -> tuple[str, str, dict[str, Any]]:
     return summary, text, yaml.safe_load(text) or {}
 
 
-def _index(group: str, folder: str, title: str, introduction: str) -> str:
+def _index(group: str, folder: str) -> str:
     rows = [f"| [`{name}`]({folder}/{name}.md) | {_read(group, name)[0]} |" for name in options(group)]
-    table = "\n".join((f"| `{group}=` | |", "| --- | --- |", *rows))
-    tree = "\n".join(
+    return "\n".join((f"| `{group}=` | |", "| --- | --- |", *rows))
+
+
+def _tree(group: str, folder: str) -> str:
+    return "\n".join(
         ("```{toctree}", ":hidden:", "", *(f"{folder}/{name}" for name in options(group)), "```")
     )
-    return "\n\n".join((f"# {title}", introduction, table, tree)) + "\n"
+
+
+def methods(results: Path) -> str:
+    """The table of methods: idea, source, needs and, as far as `results` has them, speeds and scores."""
+    speeds = _speeds(results / SPEEDS)
+    studies = {path.name: _scores(path) for path in sorted(results.glob("*")) if is_study(path)}
+    heads = ["`agent=`", "idea", "source", "needs", *(["speed"] if speeds else []), *studies]
+    lines = [heads, ["---"] * 4 + ["---:"] * (len(heads) - 4)]
+    for name in options("agent"):
+        idea, source, needs = _facts(name)
+        measured = [speeds.get(name, "")] if speeds else []
+        scores = [of.get(name, "") for of in studies.values()]
+        lines.append([f"[`{name}`](methods/{name}.md)", idea, source, needs, *measured, *scores])
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    below = [f"{NOTE}."]
+    if speeds:
+        below.append(
+            "Speed: steps per second of one replica on one CPU core, beside plain training "
+            "(Permuted MNIST, MLP, batch 16, SGD)."
+        )
+    if studies:
+        below.append(
+            "The last columns are studies: the mean score of the best configuration in each method's grid, "
+            "on seeds that played no part in choosing it where there are any."
+        )
+    return f"{table}\n\n{' '.join(below)}"
+
+
+def _facts(name: str) -> tuple[str, str, str]:
+    """An agent's idea in a line, where it is from, and what it needs."""
+    summary, _, content = _read("agent", name)
+    node = content.get("agent", content)
+    named = re.search(r"\(([^()]*\d{4})\)", summary)
+    # The source has a column of its own, and so has what else is said.
+    alone = summary if named is None else summary.replace(f" {named[0]}", "")
+    idea = re.split(r"[.;](?: |$)", alone)[0]
+    source = named[1] if named else ""
+    needs = [f"`network.{key}={str(value).lower()}`" for key, value in content.get("network", {}).items()]
+    if "_target_" in node:
+        target = schema.locate(node["_target_"])
+        identifier = re.search(
+            r"arXiv\s+(\d{4}\.\d{5})", importlib.import_module(target.__module__).__doc__ or ""
+        )
+        if identifier:
+            source = f"[{source or identifier[1]}](https://arxiv.org/abs/{identifier[1]})"
+        values = {
+            key: value for key, value in node.items() if not isinstance(value, list) and key != "defaults"
+        }
+        agent = schema.make(values, "agent")
+        assert isinstance(agent, Agent)
+        needs += [
+            *(["units"] if _needs_units(agent) else []),
+            *([f"boundaries {MARK}"] if _sees_tasks(agent) else []),
+        ]
+    elif isinstance(node.get("defaults", [None])[0], str):  # what it is made of
+        needs.append(_facts(node["defaults"][0])[2])
+    return idea, source, ", ".join(needs)
+
+
+def _needs_units(agent: Agent) -> bool:
+    """Whether it refuses a network that does not tell its hidden layers."""
+    try:
+        agent.check(Anatomy((), (), {}, {}, BatchShape()))
+    except ConfigError as error:
+        return "tells its hidden layers" in str(error)
+    return False
+
+
+def _sees_tasks(agent: Agent) -> bool:
+    return agent.sees_task_starts or agent.sees_task_ends
+
+
+def _speeds(path: Path) -> dict[str, str]:
+    """By agent, its speed relative to base; {} without such a file."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["section"] == "agents" and row["replicas"] == "1"]
+    return {
+        "base": "1",
+        **{row["what"]: f"{float(row['ratio']):.2f}" for row in rows if row["against"] == "base"},
+    }
+
+
+def _scores(study: Path) -> dict[str, str]:
+    """By agent, the mean score of its best configuration."""
+    best, _ = only_best(runs.load(study))
+    if "agent" not in best.groups:
+        return {}
+    means = best.runs[best.runs["status"] == "completed"].groupby("group")["score"].mean()
+    return {str(best.groups.loc[group, "agent"]): f"{mean:.3f}" for group, mean in means.items()}
 
 
 def _page(group: str, name: str) -> str:

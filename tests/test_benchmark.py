@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import math
 from importlib.util import find_spec
@@ -145,6 +147,9 @@ def test_a_report_says_the_same_in_all_its_forms():
     assert saved["machine"] == {"CPU": "a CPU"}
     assert saved["rows"][0]["ratio"] == pytest.approx(2.468)
     assert [row["met"] for row in saved["rows"]] == [False, None]
+    (speed,) = csv.DictReader(io.StringIO(report.csv()))
+    assert (speed["section"], speed["what"], speed["against"]) == ("engine", "sgd", "plain loop")
+    assert (speed["replicas"], speed["ratio"]) == ("2", "2.468")
     lines = report.markdown().splitlines()
     assert lines == [
         "- CPU: a CPU",

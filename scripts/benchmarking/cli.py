@@ -19,7 +19,7 @@ from continual.machine import compiler_problem, cores, device
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the tables and write them as JSON and Markdown; 1 after a user's error, else 0."""
+    """Measure, print the tables and write them as JSON, CSV and Markdown; 1 after a user's error, else 0."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(given)
     try:
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Time the program beside a plain PyTorch loop of the same network, data, penalty and "
-        "per-step accuracy, in windows that take turns, and write a table (Markdown) and all numbers (JSON).",
+        "per-step accuracy, in windows that take turns, and write a table (Markdown), the speeds (CSV) and "
+        "all numbers (JSON).",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument(
@@ -116,6 +117,7 @@ def _write(report: Report, folder: Path) -> None:
         for path, text in (
             (folder / "benchmark.json", report.json()),
             (folder / "benchmark.md", report.markdown()),
+            (folder / "benchmark.csv", report.csv()),
         ):
             path.write_text(text)
             print(path)

@@ -1,6 +1,8 @@
 """What a benchmark found: rows, and the tables and the JSON made of them."""
 
+import csv
 import dataclasses
+import io
 import json
 import statistics
 from collections.abc import Iterable, Sequence
@@ -14,6 +16,10 @@ from benchmarking.contender import Rate
 
 # A loop that had less than this of its core was disturbed by other programs.
 _UNDISTURBED = 0.9
+_IN_CSV = (
+    *("section", "what", "replicas", "replica_steps_per_second"),
+    *("against", "ratio", "ratio_low", "ratio_high"),
+)
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,17 @@ class Report:
         """Everything, for programs."""
         rows: list[dict[str, Any]] = [{**dataclasses.asdict(row), "met": row.met} for row in self.rows]
         return json.dumps({"machine": self.machine, "rows": rows}, indent=2) + "\n"
+
+    def csv(self) -> str:
+        """The speeds, for tables in the documentation."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _IN_CSV, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for row in self.rows:
+            if isinstance(row, Speed):
+                cells = dataclasses.asdict(row)
+                writer.writerow({n: round(v, 3) if isinstance(v, float) else v for n, v in cells.items()})
+        return text.getvalue()
 
     def markdown(self) -> str:
         """Tables for a README, one for each section."""
