@@ -25,6 +25,12 @@ _SLOW = (
 _NAME = re.compile(r"\btmp\d+\b")
 _ASSIGNED = re.compile(r"\s*auto (tmp\d+) = (.*);\n")
 _CHOICE = re.compile(r"decltype\((tmp\d+)\)::blendv\((tmp\d+), \1, (tmp\d+)\.template cast<float,1>\(\)\)")
+_SETTINGS = {
+    # A product and a sum as one operation.
+    "cpp.enable_floating_point_contract_flag": "fast",
+    # What an optimiser makes of five or six tensors is used at once, not stored and read again.
+    "realize_reads_threshold": 6,
+}
 # Skipping costs a test and a branch; so many operations cost more.
 _WORTH_SKIPPING = 12
 
@@ -42,7 +48,7 @@ def faster(source: str) -> str:
 
 @contextmanager
 def made_faster() -> Iterator[None]:
-    """Within, kernels are compiled `faster`, with a product and a sum as one operation where that can be."""
+    """Within, kernels are compiled `faster`."""
     from torch._inductor import config
     from torch._inductor.async_compile import AsyncCompile
 
@@ -53,7 +59,7 @@ def made_faster() -> Iterator[None]:
 
     with (
         patch.object(AsyncCompile, "cpp_pybinding", replaced),
-        config.patch({"cpp.enable_floating_point_contract_flag": "fast"}),
+        config.patch(_SETTINGS),
     ):
         yield
 
