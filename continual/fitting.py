@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Parameters of a population for one CPU core: an interrupt waits for a chunk of 500 steps of all replicas,
-# which takes them about a second. Replicas step one after another, so their speed is the same in any number.
+# which takes about half a second. Replicas step one after another, so their speed is the same in any number.
 _PARAMETER_BYTES_ON_A_CORE = 11 * 2**19
 _BYTES_PER_PARAMETER = 4
 _MOST_ON_A_CORE = 64

@@ -200,7 +200,7 @@ def test_settings_that_cannot_be_used(changes: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("where", "measured", "given", "told"),
     [
-        (Place(False, False, 2), 0, "auto", "about 1:00:00 at 10,000 steps/s (a guess for 2 CPU cores; "),
+        (Place(False, False, 2), 0, "auto", "about 0:30:00 at 20,000 steps/s (a guess for 2 CPU cores; "),
         (
             Place(False, False, 2),
             1000,
@@ -221,7 +221,7 @@ def test_settings_that_cannot_be_used(changes: dict[str, Any], message: str) -> 
             "about 0:33:20 at 18,000 steps/s (as measured, with 2 at a time)",
         ),
         (Place(False, True, 1), 0, 10000, "about 1:00:00 at 10,000 steps/s (as given)"),
-        (Place(True, False, 0), 0, "auto", "about 2.0 CPU-core hours at 5,000 steps/s a job (a guess)"),
+        (Place(True, False, 0), 0, "auto", "about 1.0 CPU-core hours at 10,000 steps/s a job (a guess)"),
         (
             Place(True, False, 0, cores=4),
             1000,
