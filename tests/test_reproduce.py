@@ -392,6 +392,17 @@ def test_overrides_of_training_stand_beside_its_own_keys(capsys: pytest.CaptureF
     assert "l2_weight 0.5; precision float32, bf16" in out
 
 
+def test_a_grid_of_periods_is_one_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of texts such as ${steps_of_tasks:2} numbers are made, which name the runs' folders."""
+    monkeypatch.chdir(tmp_path)
+    small = ("problem=random_label_digits", "num_tasks=1", "env.steps_per_task=3", "sweep_seeds=[0]")
+    few = ("optimizer.lr=1e-3", "agent.recycle_threshold=0", "seeds=[1]", "engine.compile=false")
+    more = ("wandb.mode=disabled", "hydra.launcher.workers=1", "dir=run")
+    assert app.main(["agents=redo", *small, *few, *more]) == 0
+    names = {path.parents[1].name for path in (tmp_path / "run" / "sweep").glob("*/*/*/tasks.csv")}
+    assert names == {f"lr=0.001,recycle_period={3 * tasks},recycle_threshold=0" for tasks in (1, 2, 5)}
+
+
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [

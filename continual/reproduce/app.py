@@ -126,6 +126,7 @@ def plan(agent: str, chosen: Settings, own_folder: Path | None = None) -> Plan:
         if "." in key and key not in composed.params and _has(composed.config, key)
     }
     grid = from_sweeper({**composed.params, **dict.fromkeys(added, 0)}, {**replaced, **swept})
+    grid = _resolved(grid, overrides, own_folder)
     one_of = Plan(agent, grid, overrides, 0, composed.choices["network"], _place(composed), own_folder)
     config = _check(one_of, {**grid.points[0], "seed": chosen.seeds[0]})
     return replace(one_of, steps=num_steps(config))
@@ -233,13 +234,33 @@ def _check(one: Plan, point: Point) -> Mapping[str, Any]:
     return config
 
 
+def _resolved(grid: Grid, overrides: Sequence[str], own_folder: Path | None) -> Grid:
+    """The grid with numbers where it has texts that stand for them, such as `${steps_of_tasks:2}`."""
+
+    def resolved(key: str, value: Any) -> Any:
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        return _node(compose([*overrides, f"{key}={value}"], own_folder).config, key)
+
+    return Grid({key: [resolved(key, value) for value in values] for key, values in grid.values.items()})
+
+
 def _has(config: Mapping[str, Any], key: str) -> bool:
+    try:
+        _node(config, key)
+    except LookupError:
+        return False
+    return True
+
+
+def _node(config: Mapping[str, Any], key: str) -> Any:
+    """What a config has at a dotted key; LookupError if it does not have it."""
     node: Any = config
     for name in key.split("."):
-        if not isinstance(node, Mapping) or name not in node:
-            return False
+        if not isinstance(node, Mapping):
+            raise LookupError(key)
         node = node[name]
-    return True
+    return node
 
 
 def _place(composed: Composed) -> Place:
