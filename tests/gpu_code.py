@@ -6,6 +6,7 @@ from standard input, and writes {name: the fields of `Code`} to standard output.
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -81,6 +82,8 @@ def _in_a_process(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Code]:
         text=True,
         check=False,
         cwd=Path(__file__).parents[1],
+        # Helper processes would begin to make the kernels' machine code, which nothing is asked of.
+        env=os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
     )
     assert found.returncode == 0, found.stderr
     made = json.loads(found.stdout.splitlines()[-1])

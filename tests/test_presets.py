@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from continual import building
 from continual.cli.best import register_best
 from continual.cli.composing import config_folder
+from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.config import check_config, num_steps
 from continual.errors import UserError
 from continual.schema import locate
@@ -80,7 +81,7 @@ def registered():
 
 
 def compose(*overrides):
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
         composed = hydra.compose("train", ["device=cpu", *overrides], return_hydra_config=True)
     choices = dict(composed.hydra.runtime.choices)
     own = OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"])
@@ -238,7 +239,7 @@ def test_a_preset_whose_data_are_absent_is_one_sentence(tmp_path):
 def test_grids_of_other_papers(sweep):
     name = {"dohare2024": "online_permuted_mnist", "elsayed2024": "label_permuted_emnist"}
     preset = f"experiment={sweep}/{name.get(sweep, 'permuted_mnist')}"
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
         composed = hydra.compose("train", [f"sweep={sweep}", preset], return_hydra_config=True)
     params = OmegaConf.to_container(composed.hydra.sweeper.params)
     assert {"optimizer.lr", "seed"} <= set(params)

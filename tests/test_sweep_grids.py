@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from continual.cli.composing import config_folder
+from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.cli.resolvers import register_resolvers
 from continual.config import check_config, num_steps
 from tests import tiny
@@ -61,7 +62,7 @@ STEP_SIZES = {("adam", env): {1e-3, 1e-4} for env in STEPS_PER_TASK} | {
 def jobs(*arguments: str) -> list[dict[str, object]]:
     """The values that the jobs of a sweep with these arguments set, as Hydra's sweeper makes them."""
     register_resolvers()
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
         fixed = [argument for argument in arguments if "," not in argument]
         config = hydra.compose("train", fixed, return_hydra_config=True)
         return [values(job) for job in split(config.hydra.sweeper.params, arguments)]

@@ -20,6 +20,7 @@ from torch.torch_version import TorchVersion
 from continual import building, training
 from continual.cli.best import register_best
 from continual.cli.composing import config_folder
+from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.cli.resolvers import register_resolvers
 from continual.config import Replica
 from continual.datasets.dataset import Dataset
@@ -115,7 +116,7 @@ def small(npz: Path, *overrides: str) -> dict[str, Any]:
 def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
     register_best(config_folder() / "best.yaml")
     register_resolvers()
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
         composed = hydra.compose("train", list(overrides))
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)

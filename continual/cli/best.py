@@ -13,6 +13,7 @@ def register_best(table: Path) -> None:
     others are the agent's. Hydra chooses whole configs only, and a file for each cell would be 80 files.
     """
     store = ConfigStore.instance()
+    store.repo.pop("best", None)  # those of an earlier call: Hydra 1.4 warns of what is stored twice
     cells: dict[str, dict[str, dict[str, dict[str, float]]]]
     cells = OmegaConf.to_container(OmegaConf.load(table))  # type: ignore[assignment]
     for optimizer, agents in cells.items():

@@ -26,6 +26,7 @@ from continual.cli.best import register_best
 from continual.cli.grammar import Grammar, dirname, quoted, texts
 from continual.cli.messages import one_sentence
 from continual.cli.plain import plain
+from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.cli.resolvers import register_resolvers
 from continual.config import config_folder as config_folder
 from continual.errors import ConfigError
@@ -335,7 +336,7 @@ def _hydra(folder: Path) -> Iterator[ConfigLoader]:
         register_resolvers()
         _folders.append(folder)
         try:
-            with hydra.initialize_config_dir(str(folder.absolute()), job_name="train", version_base="1.3"):
+            with hydra.initialize_config_dir(str(folder.absolute()), job_name="train", **DEFAULTS_OF_1_3):
                 yield GlobalHydra.instance().config_loader()
         finally:
             _folders.pop()

@@ -15,6 +15,7 @@ from continual.cli.command import Command
 from continual.cli.composing import Composer, config_folder
 from continual.cli.messages import one_sentence
 from continual.cli.output import log_run, log_sweep
+from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.cli.resolvers import register_resolvers
 from continual.errors import Stopped, UserError
 from continual.report.ending import show_ending
@@ -92,7 +93,7 @@ def _show(arguments: Sequence[str]) -> None:
         # For what is composed. Hydra copies them for each group that it lists in its help: 3 s.
         register_best(config_folder() / "best.yaml")
     register_resolvers()
-    show = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
+    show = hydra.main(config_path=str(config_folder()), config_name="train", **DEFAULTS_OF_1_3)
     try:
         show(_refuse)()
     finally:

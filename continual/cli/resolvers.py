@@ -3,6 +3,9 @@
 Where tasks differ in length, as those of growing data do, it is twice the mean.
 """
 
+import inspect
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 
 from continual.config import num_steps
@@ -10,7 +13,10 @@ from continual.config import num_steps
 
 def register_resolvers() -> None:
     """Make the resolvers known to OmegaConf; a second call changes nothing."""
-    OmegaConf.register_new_resolver("steps_of_tasks", _steps_of_tasks, replace=True)
+    # OmegaConf 2.4 warns of the name that is right in 2.3, where its own means a function without `replace`.
+    renamed = "replace" in inspect.signature(OmegaConf.register_resolver).parameters
+    register: Any = OmegaConf.register_resolver if renamed else OmegaConf.register_new_resolver
+    register("steps_of_tasks", _steps_of_tasks, replace=True)
 
 
 def _steps_of_tasks(tasks: int, *, _root_: DictConfig) -> int:

@@ -7,6 +7,7 @@ from continual import building
 from continual.agents.agent import weight_names
 from continual.agents.base import Base
 from continual.cli.composing import config_folder
+from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.errors import ConfigError
 from continual.networks.convnet import ConvNet
 from continual.networks.mlp import MLP
@@ -117,7 +118,7 @@ def test_any_agent_can_have_such_a_network(compose):
 def test_reports_call_them_by_their_names(agents, tmp_path):
     configs = []
     for agent in agents:
-        with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
             composed = hydra.compose("train", [f"agent={agent}"], return_hydra_config=True)
         folder = tmp_path / agent / ".hydra"
         folder.mkdir(parents=True)
