@@ -21,6 +21,7 @@ from continual.agents.agent import (
     TaskStart,
     Update,
     Weights,
+    value_and_found,
     weight_names,
 )
 from continual.agents.composed import composed
@@ -42,7 +43,9 @@ _GRADIENTS_AT_A_TIME = 50
 
 Numbers: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 # Named here because torch.compile cannot evaluate the annotations of functions within a step.
-_LossAndMore: TypeAlias = tuple[Tensor, tuple[Tensor, Tensor, Weights, Weights]]
+_Loss: TypeAlias = tuple[Tensor, Tensor, Weights, Weights]
+_LossAndMore: TypeAlias = tuple[Tensor, _Loss]
+_ObjectiveAndMore: TypeAlias = tuple[Tensor, tuple[_Loss, Tree]]
 _Outputs: TypeAlias = tuple[Tensor, Weights]
 _Batches: TypeAlias = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -181,16 +184,18 @@ class Learner:
             loss_B = self.loss.per_example(logits_BK, y_B)
             return _mean(loss_B, is_real_B), (loss_B, logits_BK, features, after)
 
-        def objective(params: Weights) -> _LossAndMore:
+        def objective(params: Weights) -> _ObjectiveAndMore:
             mean, outputs = mean_loss(params)
             _, logits_BK, features, _ = outputs
             batch = batch_seen(params, logits_BK, features)
-            penalty = agent.penalty(self._weights(params), state["agent"], context, batch)
-            return mean if penalty is None else mean + penalty, outputs
+            penalty, found = value_and_found(
+                agent.penalty(self._weights(params), state["agent"], context, batch)
+            )
+            return mean if penalty is None else mean + penalty, (outputs, found)
 
         before = state["params"]
-        found = grad_and_value(objective, has_aux=True)(before)
-        of_objective, (_, (loss_B, logits_BK, features, buffers_after)) = found
+        of_objective, (_, (outputs, found)) = grad_and_value(objective, has_aux=True)(before)
+        loss_B, logits_BK, features, buffers_after = outputs
         grads, agent_state = agent.transform_gradients(of_objective, before, state["agent"], context)
 
         def loss_gradients() -> Weights:
@@ -212,6 +217,7 @@ class Learner:
             grads,
             loss_gradients,
             lambda: _mean(loss_B, is_real_B),
+            found,
         )
         update = agent.after_update(Update(params, optimizer_state, agent_state), seen_step, context)
 

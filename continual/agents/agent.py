@@ -84,6 +84,13 @@ class Batch(NamedTuple):
     """The logits and features of other images or with other parameters; the rest is as in this step."""
 
 
+class Penalty(NamedTuple):
+    """What is added to the loss (0-d), and what was found on the way that `after_update` is to know."""
+
+    value: Tensor
+    found: Tree
+
+
 class Step(NamedTuple):
     """What led to an update: the batch, the parameters before it, and the gradient that was followed."""
 
@@ -95,6 +102,8 @@ class Step(NamedTuple):
     """Of the loss alone, before `transform_gradients`; with a penalty, this is a second pass backwards."""
     loss: Callable[[], Tensor]
     """The mean loss on the batch, 0-d, without penalty and with the parameters before it."""
+    found: Tree = None
+    """What the agent's penalty found, if it is a `Penalty`."""
 
     @property
     def features(self) -> Weights:
@@ -141,7 +150,9 @@ class Agent:
         """The agent's own state before the first step: a tree of tensors."""
         return {}
 
-    def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor | None:
+    def penalty(
+        self, weights: Weights, state: Tree, context: Context, batch: Batch
+    ) -> Tensor | Penalty | None:
         """What is added to the loss (0-d), or None. `weights` are those that penalties cover."""
         return None
 
@@ -201,6 +212,11 @@ class Agent:
     def sees_task_ends(self) -> bool:
         """Whether this agent is told when a task ends."""
         return type(self).end_task is not Agent.end_task
+
+
+def value_and_found(penalty: Tensor | Penalty | None) -> tuple[Tensor | None, Tree]:
+    """The two parts of what `Agent.penalty` returns."""
+    return penalty if isinstance(penalty, Penalty) else (penalty, {})
 
 
 def weight_names(network: nn.Module) -> tuple[str, ...]:

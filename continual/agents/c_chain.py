@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from continual.agents.agent import Agent, Anatomy, Batch, Context, Step, Update, Weights
+from continual.agents.agent import Agent, Anatomy, Batch, Context, Penalty, Step, Update, Weights
 from continual.errors import ConfigError
 from continual.schema import Count, NonNegative, Period
 
@@ -50,20 +50,20 @@ class CChain(Agent):
         shapes = (*context.anatomy.batch, (self.window,), (self.window,))
         return Last(*(torch.zeros(shape, device=context.key.device) for shape in shapes))
 
-    def penalty(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Tensor:
+    def penalty(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Penalty:
         counted = context.step.clamp(min=1, max=self.window)
         loss, churn = state.losses.abs().sum() / counted, state.churns.sum() / counted
         strength = torch.where(
             context.step < self.warmup, self.first_weight, self.relative_weight * loss / (churn + 1e-8)
         )
-        return strength * self.churn(weights, state, context, batch)
+        found = self.churn(weights, state, context, batch)
+        return Penalty(strength * found, found)
 
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
         state: Last = update.state
         is_now = torch.arange(self.window, device=context.key.device) == context.step % self.window
-        churn = self.churn(step.before, state, context, step.batch)
         losses = torch.where(is_now, step.loss(), state.losses)
-        churns = torch.where(is_now, churn, state.churns)
+        churns = torch.where(is_now, step.found, state.churns)
         return update._replace(state=Last(step.batch.x_BCHW, step.batch.logits_BK, losses, churns))
 
     def churn(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Tensor:

@@ -8,16 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
-
 from continual import random
-from continual.agents.agent import Agent, Anatomy, Batch, Context, Step, TaskStart, Update, Weights
+from continual.agents.agent import (
+    Agent,
+    Anatomy,
+    Batch,
+    Context,
+    Penalty,
+    Step,
+    TaskStart,
+    Update,
+    Weights,
+    value_and_found,
+)
 from continual.optimizers.optimizer import Optimizer
 from continual.tree import Tree
 
 
 class Both(NamedTuple):
-    """The states of both agents."""
+    """The states of both agents, or what their penalties found."""
 
     first: Tree
     second: Tree
@@ -40,12 +49,14 @@ class Composed(Agent):
     def init(self, context: Context) -> Both:
         return Both(self.first.init(context), self.second.init(_second(context)))
 
-    def penalty(self, weights: Weights, state: Both, context: Context, batch: Batch) -> Tensor | None:
-        first = self.first.penalty(weights, state.first, context, batch)
-        second = self.second.penalty(weights, state.second, _second(context), batch)
-        if first is None or second is None:
-            return second if first is None else first
-        return first + second
+    def penalty(self, weights: Weights, state: Both, context: Context, batch: Batch) -> Penalty | None:
+        first, by_first = value_and_found(self.first.penalty(weights, state.first, context, batch))
+        second, by_second = value_and_found(
+            self.second.penalty(weights, state.second, _second(context), batch)
+        )
+        values = [value for value in (first, second) if value is not None]
+        found = Both(by_first, by_second)
+        return Penalty(sum(values[1:], values[0]), found) if values else None
 
     def transform_gradients(
         self, gradients: Weights, params: Weights, state: Both, context: Context
@@ -55,10 +66,13 @@ class Composed(Agent):
         return gradients, Both(first, second)
 
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
+        found = step.found if isinstance(step.found, Both) else Both({}, {})
         return self._one_by_one(
             update,
-            lambda update: self.first.after_update(update, step, context),
-            lambda update: self.second.after_update(update, step, _second(context)),
+            lambda update: self.first.after_update(update, step._replace(found=found.first), context),
+            lambda update: self.second.after_update(
+                update, step._replace(found=found.second), _second(context)
+            ),
         )
 
     def start_task(self, update: Update, start: TaskStart, context: Context) -> Update:
