@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continual.errors import ConfigError
@@ -105,6 +106,23 @@ def compile_cache() -> str:
     except (KeyError, OSError):  # a user whom the machine has no name for, as in a container
         user = f"uid_{os.getuid()}"
     return os.path.join(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))
+
+
+def remove_damaged_code(error: BaseException) -> bool:
+    """Remove the compiled code that cannot be loaded, as this error says; whether there was any.
+
+    A process that is killed while the compiler writes a file leaves a part of it, which every later process
+    would find in the cache and fail to load.
+    """
+    found = re.search(r"(/\S+\.so): (?:file too short|invalid ELF header|cannot read file data)", str(error))
+    if found is None or not Path(found[1]).is_relative_to(compile_cache()):
+        return False
+    try:
+        os.unlink(found[1])
+    except OSError:
+        return False
+    log.info("%s was left damaged by a process that was killed, and is compiled again", found[1])
+    return True
 
 
 def compiler_problem(device: "torch.device") -> str | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from continual import cpu
+from continual.machine import remove_damaged_code
 from continual.tree import Tree, transform
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,8 @@ class Stepper:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the compiler's own errors have no common class
+            if remove_damaged_code(error):
+                return self._compile_and_step(inputs)
             log.warning(
                 "compiling failed (%s): steps run uncompiled, several times slower.", _first_line(error)
             )

@@ -12,7 +12,7 @@ from continual.report import main as report
 from continual.report.study import is_study
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
-STUDIES = sorted(folder for folder in RESULTS.iterdir() if is_study(folder))
+STUDIES = sorted(folder for folder in RESULTS.glob("*") if is_study(folder))
 DATA = Path(os.environ.get("CONTINUAL_DATA_DIR", "data"))
 
 studies = pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)

@@ -93,6 +93,27 @@ def test_a_failing_compiler_is_named_and_done_without(compose, monkeypatch, capl
     tiny.assert_equal(trained.replica_state(0), plain.replica_state(0))
 
 
+def test_damaged_code_is_removed_and_compiled_again(compose, monkeypatch, caplog, tmp_path):
+    """As a killed process leaves it, and as the loader then says it."""
+    damaged = tmp_path / "code.so"
+    damaged.touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    compiled = stepping._Compiled.__call__
+
+    def loaded(self, *inputs):
+        if damaged.exists():
+            raise ImportError(f"{damaged}: file too short")
+        return compiled(self, *inputs)
+
+    monkeypatch.setattr(stepping._Compiled, "__call__", loaded)
+    population = tiny.population([compose("agent=base")], compiled=True, native=False)
+    with caplog.at_level(logging.WARNING):
+        population.start_task(0)
+        population.advance(2)
+    assert not damaged.exists()
+    assert [record.message for record in caplog.records if record.name.startswith("continual")] == []
+
+
 def test_compiling_that_cannot_be_prepared_is_said_and_done_without(compose, monkeypatch, caplog):
     """As where the folder for compiled code cannot be made."""
 

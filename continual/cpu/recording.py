@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from continual.cpu.errors import Unavailable
 from continual.cpu.kernels import made_faster
+from continual.machine import remove_damaged_code
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def record(step: Callable[..., None], tensors: Sequence[Tensor]) -> list[Call]:
     except Unavailable:
         raise
     except Exception as error:  # the compiler's own errors have no common class
+        if remove_damaged_code(error):
+            return record(step, tensors)
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise Unavailable(f"it cannot be recorded ({type(error).__name__}: {said[0]})") from error
 

@@ -1,5 +1,10 @@
 """What a recording finds, and what it refuses. These fail where PyTorch no longer is as it is taken to be."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -48,3 +53,28 @@ def test_several_threads_are_refused():
             cpu.Replay(lambda x: x.add_(1), [torch.zeros(1, 2)], [])
     finally:
         torch.set_num_threads(before)
+
+
+RECORD_IN_A_PROCESS = """
+import torch
+from continual.cpu.recording import record
+x = torch.ones(1, 40)
+print(len(record(lambda x: x.copy_(x.sin() + 1), [x])), x[0, 0].item())
+"""
+
+
+def test_code_that_a_killed_process_left_half_written_is_compiled_again(tmp_path: Path) -> None:
+    """In a process of its own, since one that has loaded the code does not look at the file again."""
+
+    def ran() -> str:
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", RECORD_IN_A_PROCESS]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = ran()
+    (kernel,) = tmp_path.rglob("*.main.so")
+    os.truncate(kernel, 0)
+    assert ran() == first
+    assert kernel.stat().st_size > 1000
