@@ -26,7 +26,8 @@ from tests.datasets.writers import random_arrays, write_mnist, write_npz
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+STUDIES = sorted((ROOT / "docs" / "results").glob("*/README.md"))
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *STUDIES]
 SMALL = (
     "env.num_tasks=2",
     "env.steps_per_task=3",
@@ -76,7 +77,7 @@ def code_blocks(document: Path, kind: str) -> list[str]:
     return re.findall(rf"```{kind}\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_command_runs(document: Path, reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in commands(document):
         words = shlex.split(command)
@@ -124,11 +125,17 @@ def _benchmark(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
     return done.returncode and done.stderr
 
 
+def _with_studies(arguments: list[str]) -> list[str]:
+    """The arguments, with a study that the documents name where it is; the report goes to the reader's folder."""
+    named = [str(ROOT / word) if word.startswith("docs/results/") else word for word in arguments]
+    return named if named == arguments else [*named, "--output", "report"]
+
+
 RUN: dict[str, Callable[[list[str], pytest.MonkeyPatch], object]] = {
     "train.py": _train,
     "benchmark.py": _benchmark,
     "reproduce.py": _reproduce,
-    "report.py": lambda arguments, _: report(arguments),
+    "report.py": lambda arguments, _: report(_with_studies(arguments)),
     "sweep.py": lambda arguments, _: sweep(arguments),
 }
 

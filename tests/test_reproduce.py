@@ -403,6 +403,13 @@ def test_a_grid_of_periods_is_one_of_steps(tmp_path: Path, monkeypatch: pytest.M
     assert names == {f"lr=0.001,recycle_period={3 * tasks},recycle_threshold=0" for tasks in (1, 2, 5)}
 
 
+def test_what_names_the_folders_of_a_grid() -> None:
+    grid = Grid(
+        {"optimizer.lr": [1e-3], "agent.reinit": ["initial", "sample"], "agent.util_type": ["weight"]}
+    )
+    assert grid.naming == ["optimizer.lr", "agent.reinit"]
+
+
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [

@@ -157,7 +157,8 @@ def final_folder(chosen: Settings, agent: str) -> Path:
 
 def point_name(point: Point) -> str:
     """The folder of a configuration's runs, such as `lr=0.001,l2_weight=0.01`; one for each seed is in it."""
-    return ",".join(f"{key.rpartition('.')[2]}={point[key]}" for key in _named_keys(point))
+    alone = Grid({key: [value] for key, value in point.items()})
+    return ",".join(f"{key.rpartition('.')[2]}={point[key]}" for key in alone.naming)
 
 
 def published_choices(optimizer: str) -> dict[str, dict[str, dict[str, Any]]]:
@@ -207,7 +208,7 @@ def _submit(
 
 def _train(one: Plan, seeds: Sequence[int], folder: Path, *more: str) -> None:
     """Train a plan's grid with these seeds; UserError if a run has no result in the end."""
-    names = [f"{key.rpartition('.')[2]}=${{{key}}}" for key in _named_keys(one.grid.points[0])]
+    names = [f"{key.rpartition('.')[2]}=${{{key}}}" for key in one.grid.naming]
     lists = {key: ",".join(_text(value) for value in values) for key, values in one.grid.values.items()}
     trained = api.launch(
         *one.overrides,
@@ -356,10 +357,6 @@ def _words(point: Point) -> str:
 
 def _assignments(point: Point) -> list[str]:
     return [f"{key}={_text(value)}" for key, value in point.items()]
-
-
-def _named_keys(point: Point) -> list[str]:
-    return [key for key, value in point.items() if not isinstance(value, str)]
 
 
 def _text(value: Any) -> str:

@@ -38,6 +38,13 @@ class Grid:
                 found[key] = "smallest" if point[key] == min(values) else "largest"
         return found
 
+    @property
+    def naming(self) -> list[str]:
+        """The keys that name a configuration's folder: those of numbers, and of texts that vary."""
+        return [
+            key for key, values in self.values.items() if len(values) > 1 or not isinstance(values[0], str)
+        ]
+
     def varied(self, point: Point) -> Point:
         """The part of `point` in which it may differ from the grid's other points; of a single one all."""
         return {key: point[key] for key, values in self.values.items() if len(values) > 1} or point
