@@ -126,7 +126,7 @@ def _benchmark(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def _with_studies(arguments: list[str]) -> list[str]:
-    """The arguments, with a study that the documents name where it is; the report goes to the reader's folder."""
+    """The arguments, with a study that the documents name where it is; its report goes to the reader."""
     named = [str(ROOT / word) if word.startswith("docs/results/") else word for word in arguments]
     return named if named == arguments else [*named, "--output", "report"]
 
