@@ -63,13 +63,16 @@ def only_best(runs: "Runs") -> tuple["Runs", str]:
 
     Where all of them have runs with seeds that played no part in the choice, those alone are kept.
     """
-    choices = [
-        choice for _, groups in _families(runs, ["agent"]) if (choice := choose(runs, groups)) is not None
+    families = [
+        (choice, len(groups) > 1)
+        for _, groups in _families(runs, ["agent"])
+        if (choice := choose(runs, groups)) is not None
     ]
-    if not choices:
+    if not families:
         raise ConfigError("--best: no agent has a configuration whose runs are completed.")
-    groups = [choice.group for choice in choices]
-    used = {seed for choice in choices for seed in choice.seeds}
+    groups = [choice.group for choice, _ in families]
+    # Where there is one configuration alone, no seed has decided for it.
+    used = {seed for choice, is_chosen in families if is_chosen for seed in choice.seeds}
     completed = runs.runs[runs.runs["status"] == "completed"]
     fresh = [set(completed[completed["group"] == group]["seed"]) - used for group in groups]
     if all(fresh):

@@ -3,7 +3,7 @@
 import pytest
 
 from continual.errors import ConfigError
-from continual.report.choice import choose
+from continual.report.choice import choose, only_best
 from continual.report.runs import load
 
 from .conftest import CONFIG, L2_INIT
@@ -106,3 +106,13 @@ def test_nothing_to_choose_from(write, tmp_path):
     runs = load(tmp_path)
     assert runs.best().empty
     assert choose(runs, [0]) is None
+
+
+def test_an_agent_without_a_choice_leaves_the_fresh_seeds_fresh(write, tmp_path):
+    """Base has one configuration: its runs with the seeds that l2_init was not chosen by count."""
+    write("base", (0.5, 0.6, 0.7), agent="base")
+    write("a", (0.5, 0.6, 0.7))
+    write("b", (0.4, 0.4), weight=0.1)
+    best, sentence = only_best(load(tmp_path))
+    assert best.runs["seed"].tolist() == [2, 2]
+    assert "no part in its choice" in sentence
