@@ -1,5 +1,6 @@
 """The studies in docs/results: each is drawn again from its files, a sample of its runs trained again."""
 
+import json
 import os
 import shlex
 from pathlib import Path
@@ -50,7 +51,9 @@ def test_a_sample_of_its_runs_comes_out_the_same(study: Path, tmp_path: Path) ->
     runs, rows = pd.read_csv(study / "runs.csv"), pd.read_csv(study / "tasks.csv")
     completed = runs[runs["status"] == "completed"]
     for _, run in completed.iloc[[0, len(completed) // 2]].iterrows():
-        overrides = [one for one in _overrides(run) if not one.startswith(("hydra.", "env.num_tasks="))]
+        overrides = [
+            one for one in json.loads(run["overrides"]) if not one.startswith(("hydra.", "env.num_tasks="))
+        ]
         ours = continual.train(
             *overrides,
             *("env.num_tasks=1", "wandb.mode=disabled", f"data_dir={shlex.quote(str(DATA))}"),
@@ -60,9 +63,3 @@ def test_a_sample_of_its_runs_comes_out_the_same(study: Path, tmp_path: Path) ->
         theirs = rows[(rows["run"] == run["run"]) & (rows["task"] == 0)].iloc[0]
         assert ours["step"] == theirs["step"]
         assert ours[run["score_name"]] == pytest.approx(theirs[run["score_name"]], abs=0.01)
-
-
-def _overrides(run: "pd.Series[object]") -> list[str]:
-    import json
-
-    return list(json.loads(str(run["overrides"])))

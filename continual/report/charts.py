@@ -16,6 +16,7 @@ Field = str | tuple[str, str]
 _NOT_LIT = {"condition": {"test": "lit === null || datum.line === lit", "value": 1}, "value": 0.12}
 _SHOWN = {"filter": "indexof(shown, datum.line) >= 0"}
 _PANEL = {"filter": "datum.panel === panel"}
+_MOVE = {"name": "move", "select": "interval", "bind": "scales"}
 # Names take at most two fifths of a chart.
 _NAMES = {"labelLimit": {"expr": "0.4 * containerSize()[0]"}}
 _NUMBERS = {
@@ -117,12 +118,9 @@ def layer_chart(title: str, layer: int, styles: Spec, family: int, layers: int) 
 
 def each_run_chart(words: str, styles: Spec) -> Spec:
     """The score's measure over tasks, a thin line for each run."""
-    x: Spec = {"field": "task", "type": "quantitative", "title": "task"}
-    x |= {"axis": {"tickMinStep": 1}, "scale": {"nice": False}}
     y: Spec = {"field": "value", "type": "quantitative", "scale": {"zero": False}, "title": words}
     about: list[Field] = ["label", "seed", "task", ("value", words), "command"]
     of_run = ["line", "panel", "label", "seed", "command"]
-    move = {"name": "move", "select": "interval", "bind": "scales"}
     return {
         **_chart(),
         "height": 300,
@@ -134,7 +132,7 @@ def each_run_chart(words: str, styles: Spec) -> Spec:
             _PANEL,
             _SHOWN,
         ],
-        "encoding": {"x": x, "y": y, "detail": {"field": "run"}},
+        "encoding": {"x": _task_axis("task"), "y": y, "detail": {"field": "run"}},
         "layer": [
             {
                 "mark": {"type": "line", "strokeWidth": 1, "clip": True},
@@ -143,7 +141,7 @@ def each_run_chart(words: str, styles: Spec) -> Spec:
                     "strokeDash": styles["strokeDash"],
                     "opacity": _NOT_LIT,
                 },
-                "params": [move],
+                "params": [_MOVE],
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0, "clip": True},
@@ -347,8 +345,6 @@ def _lines(x_title: str, look: Spec, place: str, table: str) -> Spec:
         ),
         {"filter": "isValid(datum.mean)"},
     ]
-    x: Spec = {"field": "task", "type": "quantitative", "title": x_title}
-    x |= {"axis": {"tickMinStep": 1}, "scale": {"nice": False}}
     y: Spec = {"type": "quantitative", "scale": {"zero": False}, "title": None}
     detail = {"field": "line"}
     about: list[Field] = ["label", "task", "mean", "low", "high", ("n", "seeds")]
@@ -358,7 +354,7 @@ def _lines(x_title: str, look: Spec, place: str, table: str) -> Spec:
         "height": 380,
         "data": _data(table),
         "transform": transform,
-        "encoding": {"x": x, "color": look["color"], "detail": detail},
+        "encoding": {"x": _task_axis(x_title), "color": look["color"], "detail": detail},
         "layer": [
             {
                 "mark": {"type": "area"},
@@ -371,13 +367,23 @@ def _lines(x_title: str, look: Spec, place: str, table: str) -> Spec:
                     "strokeDash": look["strokeDash"],
                     "opacity": _NOT_LIT,
                 },
-                "params": [{"name": "move", "select": "interval", "bind": "scales"}],
+                "params": [_MOVE],
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0, "clip": True},
                 "encoding": {"y": {"field": "mean", **y}, "tooltip": _tooltip(about)},
             },
         ],
+    }
+
+
+def _task_axis(title: str) -> Spec:
+    return {
+        "field": "task",
+        "type": "quantitative",
+        "title": title,
+        "axis": {"tickMinStep": 1},
+        "scale": {"nice": False},
     }
 
 

@@ -16,10 +16,7 @@ def so_far(runs: Runs) -> Runs:
     and their number its config's `env.num_tasks`, so that nothing is compared with groups that are further.
     `notes` say how many groups these are. Runs without a finished task stay unfinished.
     """
-    of_group = runs.runs.groupby("group")["status"]
-    completed = set(
-        of_group.apply(lambda statuses: (statuses == "completed").any()).loc[lambda any_: any_].index
-    )
+    completed = set(runs.runs.loc[runs.runs["status"] == "completed", "group"])
     under_way = runs.rows[(runs.rows["status"] == "unfinished") & ~runs.rows["group"].isin(completed)]
     if under_way.empty:
         return runs
