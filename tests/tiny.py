@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pandas as pd
 import pytest
 import torch
@@ -18,10 +17,7 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from continual import building, training
-from continual.cli.best import register_best
-from continual.cli.composing import config_folder
-from continual.cli.releases import DEFAULTS_OF_1_3
-from continual.cli.resolvers import register_resolvers
+from continual.cli.composing import Composer, config_folder
 from continual.config import Replica
 from continual.datasets.dataset import Dataset
 from continual.learner import Learner
@@ -114,13 +110,13 @@ def small(npz: Path, *overrides: str) -> dict[str, Any]:
 
 @functools.cache
 def _compose(overrides: tuple[str, ...]) -> dict[str, Any]:
-    register_best(config_folder() / "best.yaml")
-    register_resolvers()
-    with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
-        composed = hydra.compose("train", list(overrides))
-    config = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(config, dict)
-    return {str(name): node for name, node in config.items()}
+    return _composer().job(overrides, number=0).config
+
+
+@functools.cache
+def _composer() -> Composer:
+    """One for all tests: what chooses the same options is composed once."""
+    return Composer()
 
 
 def dataset(train: int = 60, test: int = 20, shape: tuple[int, int, int] = IMAGE) -> Dataset:
