@@ -171,16 +171,16 @@ class Learner:
         context = Context(self.anatomy, state["initial"], step, agent_key)
 
         buffers = state.get("buffers", {})
-        forward_key = random.fold(random.stream(key, "forward"), step)
+        forward_keys = self._forward_keys(key, "forward", step)
 
         def forward(params: Weights, x_BCHW: Tensor) -> _Outputs:
-            return self._forward_in_training(params, buffers, x_BCHW, forward_key)[:2]
+            return self._forward_in_training(params, buffers, x_BCHW, *forward_keys)[:2]
 
         def batch_seen(params: Weights, logits_BK: Tensor, features: Weights) -> Batch:
             return Batch(x_BCHW, y_B, logits_BK, features, lambda own, x: forward({**params, **own}, x))
 
         def mean_loss(params: Weights) -> _LossAndMore:
-            logits_BK, features, after = self._forward_in_training(params, buffers, x_BCHW, forward_key)
+            logits_BK, features, after = self._forward_in_training(params, buffers, x_BCHW, *forward_keys)
             loss_B = self.loss.per_example(logits_BK, y_B)
             return _mean(loss_B, is_real_B), (loss_B, logits_BK, features, after)
 
@@ -296,10 +296,10 @@ class Learner:
 
         def gradient_on(number: int) -> Weights:
             x_BCHW, y_B = batch(number)
-            forward_key = random.fold(random.stream(key, "forward at a task's start"), number)
+            forward_keys = self._forward_keys(key, "forward at a task's start", number)
 
             def loss(params: Weights) -> Tensor:
-                logits_BK, _, _ = self._forward_in_training(params, buffers, x_BCHW, forward_key)
+                logits_BK, _, _ = self._forward_in_training(params, buffers, x_BCHW, *forward_keys)
                 return self.loss.per_example(logits_BK, y_B).mean()
 
             grads: Weights = grad(loss)(state["params"])
@@ -359,13 +359,17 @@ class Learner:
         return self._outputs(self.network, params, x_BCHW)
 
     def _forward_in_training(
-        self, params: Weights, buffers: Weights, x_BCHW: Tensor, key: Tensor
+        self, params: Weights, buffers: Weights, x_BCHW: Tensor, *keys: Tensor
     ) -> tuple[Tensor, Weights, Weights]:
-        """The same as in training, and what the buffers are then; `key` is for networks that draw."""
+        """The same as in training, and what the buffers are then; `keys` are those of `_forward_keys`."""
         after = {name: buffer.clone() for name, buffer in buffers.items()}  # written in place by the network
-        keys = (key,) if getattr(self.network, "is_random", False) else ()
         network = self.training_network or self.network
         return *self._outputs(network, {**params, **after}, x_BCHW, *keys), after
+
+    def _forward_keys(self, key: Tensor, stream: str, counter: Tensor | int) -> tuple[Tensor, ...]:
+        """What a forward in training draws from, for networks that draw: for others there is none to make."""
+        draws = getattr(self.network, "is_random", False)
+        return (random.fold(random.stream(key, stream), counter),) if draws else ()
 
     def _outputs(self, network: nn.Module, values: Weights, x_BCHW: Tensor, *keys: Tensor) -> _Outputs:
         rounded = {
