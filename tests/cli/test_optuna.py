@@ -1,8 +1,10 @@
 """`hydra/sweeper=optuna`: what it searches, how its batches are trained, and how it goes on."""
 
 import json
+import random
 import statistics
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from continual.cli.composing import Composer
 from continual.cli.optuna import Search
 from continual.errors import ConfigError
 from tests.command_line import CommandLine, everything_in, written
+from tests.sweep import slow
 from tests.sweep.faulty import mend
+from tests.sweep.subprocesses import TINY, Script, until
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: bash scripts/setup.sh optuna")
 
@@ -164,6 +168,38 @@ def test_interrupted_and_longer_it_is_the_same_search(
     study_in(sweep).ask()  # as a process that is killed while it chooses values
     assert train(*how, "hydra.sweeper.n_trials=14").code == 0
     assert trials(sweep) == [*left_alone, (14, {}, None)]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_is_the_same_search(npz: Path, tmp_path: Path) -> None:
+    """Each time with all its workers: while it chooses, while it trains and while it writes results."""
+    how = [
+        "-m",
+        *TINY,
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=14",
+        "hydra.sweeper.n_jobs=4",
+        "hydra.launcher.workers=1",
+        f"env.dataset.path={npz}",
+        f"agent._target_={slow.TARGET}",
+        "env.steps_per_task=10",
+        "engine.chunk_steps=5",
+        "engine.checkpoint_minutes=0",
+        LR,
+    ]
+    Script("train", *how, f"hydra.sweep.dir={tmp_path / 'left_alone'}", folder=tmp_path).succeed()
+    draw, sweep = random.Random(0), tmp_path / "sweep"
+    for begun in (1, 5, 9):
+        script = Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path, step_seconds=0.1)
+        until(lambda: len(list(sweep.glob("*/.hydra"))) >= begun)  # noqa: B023
+        time.sleep(draw.uniform(0, 1))
+        assert script.process.poll() is None, script.output()
+        script.kill_all()
+    Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path).succeed()
+    assert trials(sweep) == trials(tmp_path / "left_alone")
+    assert [(sweep / str(number) / "tasks.csv").read_bytes() for number in range(14)] == [
+        (tmp_path / "left_alone" / str(number) / "tasks.csv").read_bytes() for number in range(14)
+    ]
 
 
 def test_divergence_is_the_worst_of_results(train: CommandLine, workplace: Path) -> None:
