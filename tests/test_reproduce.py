@@ -29,8 +29,7 @@ from continual.reproduce.settings import defaults_file, named_agents, settings
 from continual.sweep import slurm_queue
 from tests.report.conftest import L2_INIT, run_writer
 from tests.sweep import slow
-from tests.sweep.subprocesses import ROOT, Script, ran, until
-from tests.sweep.test_resume_sweep import KILLS
+from tests.sweep.subprocesses import KILLS, ROOT, Script, ran, until
 from tests.sweep.test_slurm import LAUNCHER, leave_no_job, require_slurm, submissions
 
 GRID = Grid({"optimizer.lr": [1e-3, 1e-4], "agent.l2_weight": [1e-2, 1e-3, 1e-4]})

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import statistics
 import sys
 import time
@@ -19,7 +20,7 @@ from continual.errors import ConfigError
 from tests.command_line import CommandLine, everything_in, written
 from tests.sweep import slow
 from tests.sweep.faulty import mend
-from tests.sweep.subprocesses import TINY, Script, until
+from tests.sweep.subprocesses import KILLS, TINY, Script, tables, until
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: bash scripts/setup.sh optuna")
 
@@ -189,17 +190,22 @@ def test_killed_at_random_moments_it_is_the_same_search(npz: Path, tmp_path: Pat
     ]
     Script("train", *how, f"hydra.sweep.dir={tmp_path / 'left_alone'}", folder=tmp_path).succeed()
     draw, sweep = random.Random(0), tmp_path / "sweep"
-    for begun in (1, 5, 9):
-        script = Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path, step_seconds=0.1)
-        until(lambda: len(list(sweep.glob("*/.hydra"))) >= begun)  # noqa: B023
-        time.sleep(draw.uniform(0, 1))
-        assert script.process.poll() is None, script.output()
-        script.kill_all()
+    left_alone = (trials(tmp_path / "left_alone"), tables(tmp_path / "left_alone", 14))
+    kill = 0
+    while kill < KILLS:
+        before = written(sweep)
+        script = Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path, step_seconds=0.05)
+        until(lambda: written(sweep) != before or script.process.poll() is not None)  # noqa: B023
+        time.sleep(draw.uniform(0, 3))
+        if script.process.poll() is None:
+            script.kill_all()
+            kill += 1
+        else:
+            assert script.wait() == 0, script.output()
+            assert (trials(sweep), tables(sweep, 14)) == left_alone
+            shutil.rmtree(sweep)
     Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path).succeed()
-    assert trials(sweep) == trials(tmp_path / "left_alone")
-    assert [(sweep / str(number) / "tasks.csv").read_bytes() for number in range(14)] == [
-        (tmp_path / "left_alone" / str(number) / "tasks.csv").read_bytes() for number in range(14)
-    ]
+    assert (trials(sweep), tables(sweep, 14)) == left_alone
 
 
 def test_divergence_is_the_worst_of_results(train: CommandLine, workplace: Path) -> None:

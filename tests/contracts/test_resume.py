@@ -1,6 +1,7 @@
 """A run that was stopped or killed and then resumed equals the run that was not."""
 
-import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 
 from tests import tiny
 from tests.contracts.every import every_agent, every_env, of_agent, of_network
+from tests.sweep.subprocesses import KILLS
 
 
 def position(folder):
@@ -127,24 +129,34 @@ def test_a_process_that_is_killed_goes_on_with_the_same_command(tmp_path, npz):
     script = Path(__file__).parents[2] / "scripts" / "train.py"
     command = [sys.executable, str(script), *overrides, f"hydra.run.dir={folder}"]
 
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tmp_path
-    ) as process:
-        patience = time.monotonic() + 120
-        while not (position(folder) or (0, 0)) > (1, 20):
-            assert process.poll() is None, process.communicate()[1].decode()
-            assert time.monotonic() < patience
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
-    assert not (folder / "summary.json").exists()
-
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-    resumed = tiny.Finished(folder)
-    assert resumed.summary["status"] == "completed"
     config = tiny.compose(*overrides)
     config["engine"] |= {"chunk_steps": 500, "checkpoint_minutes": 5.0}
     (whole,) = tiny.train([config], tmp_path / "whole")
-    assert resumed.tasks == whole.tasks
-    tiny.assert_equal(resumed.state, whole.state)
+
+    def check(run):
+        assert run.summary["status"] == "completed"
+        assert run.tasks == whole.tasks
+        tiny.assert_equal(run.state, whole.state)
+
+    draw, kills = random.Random(0), 0
+    while kills < KILLS:
+        before = position(folder)
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=tmp_path
+        ) as process:
+            patience = time.monotonic() + 120
+            while process.poll() is None and position(folder) == before:
+                assert time.monotonic() < patience
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0, 0.2))
+            process.kill()
+            process.wait()
+        if process.returncode == -signal.SIGKILL:
+            kills += 1
+        else:
+            assert process.returncode == 0, process.stderr
+            check(tiny.Finished(folder))
+            shutil.rmtree(folder)
+
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    check(tiny.Finished(folder))

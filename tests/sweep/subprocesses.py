@@ -12,6 +12,8 @@ from continual.tracking.run_folder import read_summary
 from tests.sweep import slow
 
 ROOT = Path(__file__).parents[2]
+# How many times each kind of command is killed; CI has no time for many.
+KILLS = int(os.environ.get("CONTINUAL_TEST_KILLS", "3"))
 TINY = (
     "device=cpu",
     "wandb.mode=disabled",

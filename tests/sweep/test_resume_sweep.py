@@ -1,6 +1,5 @@
 """A sweep on this machine that is killed, grown or started twice ends as one that was left alone."""
 
-import os
 import random
 import re
 import shutil
@@ -11,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.sweep import slow
-from tests.sweep.subprocesses import Script, sweep_arguments, tables, until
+from tests.sweep.subprocesses import KILLS, Script, sweep_arguments, tables, until
 
 SEEDS = 4
-# How many times the sweep is killed; CI has no time for many.
-KILLS = int(os.environ.get("CONTINUAL_TEST_KILLS", "3"))
 
 
 @pytest.fixture(scope="module")
