@@ -6,7 +6,7 @@ import inspect
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -40,14 +40,23 @@ GROUPS = (
 MEASURES = yaml.safe_load((Path(__file__).parent / "measures.yaml").read_text(encoding="utf-8"))
 
 
+class Measured(NamedTuple):
+    """By agent, as text: its speed relative to base; by study, the mean score of its best configuration."""
+
+    speeds: dict[str, str]
+    studies: dict[str, dict[str, str]]
+
+
 def write(folder: Path, results: Path = RESULTS) -> None:
     """Write all pages into this folder, and nothing else that was there; `results` has studies and speeds."""
     shutil.rmtree(folder, ignore_errors=True)
+    measured = measured_in(results)
     for group, name, title, introduction in GROUPS:
         (folder / name).mkdir(parents=True)
         for option in options(group):
-            (folder / name / f"{option}.md").write_text(_page(group, option), encoding="utf-8")
-        index = methods(results) if group == "agent" else _index(group, name)
+            own = results_of(option, measured) if group == "agent" else ""
+            (folder / name / f"{option}.md").write_text(_page(group, option, own), encoding="utf-8")
+        index = methods(measured) if group == "agent" else _index(group, name)
         page = "\n\n".join((f"# {title}", introduction, index, _tree(group, name))) + "\n"
         (folder / f"{name}.md").write_text(page, encoding="utf-8")
     (folder / "measures").mkdir()
@@ -81,10 +90,15 @@ def _tree(group: str, folder: str) -> str:
     )
 
 
-def methods(results: Path) -> str:
-    """The table of methods: idea, source, needs and, as far as `results` has them, speeds and scores."""
-    speeds = _speeds(results / SPEEDS)
+def measured_in(results: Path) -> Measured:
+    """What a folder of studies and speeds says of the methods."""
     studies = {path.name: _scores(path) for path in sorted(results.glob("*")) if is_study(path)}
+    return Measured(_speeds(results / SPEEDS), studies)
+
+
+def methods(measured: Measured) -> str:
+    """The table of methods: idea, source, needs, and speeds and scores as far as they were measured."""
+    speeds, studies = measured
     heads = ["`agent=`", "idea", "source", "needs", *(["speed"] if speeds else []), *studies]
     lines = [heads, ["---"] * 4 + ["---:"] * (len(heads) - 4)]
     for name in options("agent"):
@@ -172,7 +186,24 @@ def _scores(study: Path) -> dict[str, str]:
     return {str(best.groups.loc[group, "agent"]): f"{mean:.3f}" for group, mean in means.items()}
 
 
-def _page(group: str, name: str) -> str:
+def results_of(agent: str, measured: Measured) -> str:
+    """An agent's scores and speed beside those of base, as a section of its page; empty without any."""
+    speeds, studies = measured
+    rows = [
+        f"| [{study}](../../results/{study}/README.md) | {of[agent]} | {of.get('base', '')} |"
+        for study, of in studies.items()
+        if agent in of
+    ]
+    if agent in speeds:
+        rows.append(f"| speed on a CPU | {speeds[agent]} | {speeds['base']} |")
+    return (
+        "\n".join(("## Measured", "", "| | its best | base |", "| --- | ---: | ---: |", *rows))
+        if rows
+        else ""
+    )
+
+
+def _page(group: str, name: str, measured: str) -> str:
     summary, text, content = _read(group, name)
     parts = [f"# {name}", summary, f"```bash\npython scripts/train.py {group}={name}\n```"]
     target = content.get("_target_")
@@ -182,7 +213,7 @@ def _page(group: str, name: str) -> str:
         if inspect.isclass(located):
             parts += [_docstring(module.__doc__ or "")]
         parts += [_docstring(located.__doc__ or ""), _keys(located)]
-    parts += ["## Its config", f"```yaml\n# conf/{group}/{name}.yaml\n{text.rstrip()}\n```"]
+    parts += [measured, "## Its config", f"```yaml\n# conf/{group}/{name}.yaml\n{text.rstrip()}\n```"]
     if target:
         parts += [f"Source: `{module.__name__.replace('.', '/')}.py`, `{located.__name__}`."]
     return "\n\n".join(part for part in parts if part) + "\n"

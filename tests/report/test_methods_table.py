@@ -32,7 +32,7 @@ def rows(table: str) -> dict[str, list[str]]:
 def test_every_method_is_there_with_its_idea_its_source_and_what_it_needs(
     generate: ModuleType, tmp_path: Path
 ) -> None:
-    found = rows(generate.methods(tmp_path))
+    found = rows(generate.methods(generate.measured_in(tmp_path)))
     assert [*found] == ["agent=", *generate.options("agent")]
     assert found.pop("agent=") == ["idea", "source", "needs"]
     for idea, _, _ in found.values():
@@ -65,8 +65,14 @@ def test_speeds_and_studies_add_their_columns(generate: ModuleType, write_run: W
                 nodes={"agent": {**L2_INIT, "l2_weight": strength}},
             )
     write_report([tmp_path / "sweep"], results / "permuted", data=True)
-    found = rows(generate.methods(results))
+    measured = generate.measured_in(results)
+    found = rows(generate.methods(measured))
     assert found["agent="][3:] == ["speed", "permuted"]
     assert found["l2"][3:] == ["0.87", ""]
     assert found["base"][3:] == ["1", "0.600"]
     assert found["l2_init"][3:] == ["", "0.800"]
+    page = generate.results_of("l2_init", measured)
+    assert "| [permuted](../../results/permuted/README.md) | 0.800 | 0.600 |" in page
+    assert "speed" not in page
+    assert generate.results_of("l2", measured).endswith("| speed on a CPU | 0.87 | 1 |")
+    assert generate.results_of("redo", measured) == ""
