@@ -184,19 +184,22 @@ class Learner:
             loss_B = self.loss.per_example(logits_BK, y_B)
             return _mean(loss_B, is_real_B), (loss_B, logits_BK, features, after)
 
+        before, agent_state = agent.before_step(
+            state["params"], state["agent"], lambda params: mean_loss(params)[0], context
+        )
+
         def objective(params: Weights) -> _ObjectiveAndMore:
             mean, outputs = mean_loss(params)
             _, logits_BK, features, _ = outputs
             batch = batch_seen(params, logits_BK, features)
             penalty, found = value_and_found(
-                agent.penalty(self._weights(params), state["agent"], context, batch)
+                agent.penalty(self._weights(params), agent_state, context, batch)
             )
             return mean if penalty is None else mean + penalty, (outputs, found)
 
-        before = state["params"]
         of_objective, (_, (outputs, found)) = grad_and_value(objective, has_aux=True)(before)
         loss_B, logits_BK, features, buffers_after = outputs
-        grads, agent_state = agent.transform_gradients(of_objective, before, state["agent"], context)
+        grads, agent_state = agent.transform_gradients(of_objective, before, agent_state, context)
 
         def loss_gradients() -> Weights:
             grads: Weights = grad(mean_loss, has_aux=True)(before)[0] if agent.has_penalty else of_objective

@@ -115,6 +115,7 @@ OWN = {
     "regrama": ({"recycle_period", "recycle_threshold"}, 21),
     "selective_weight_reinit": ({"reinit_rate", "period"}, 6),
     "self_normalized_resets": ({"percentile", "threshold_period"}, 30),
+    "soft_parameter_reset": ({"drift_rate", "s"}, 6),
     "soft_weight_rescaling": ({"rescale_rate"}, 5),
     "spectral": ({"spectral_weight", "power"}, 16),
     "upgd": ({"utility_decay", "noise"}, 16),

@@ -156,6 +156,16 @@ class Agent:
         """What is added to the loss (0-d), or None. `weights` are those that penalties cover."""
         return None
 
+    def before_step(
+        self, params: Weights, state: Tree, loss_at: Callable[[Weights], Tensor], context: Context
+    ) -> tuple[Weights, Tree]:
+        """The parameters to begin the step from and the agent's state, given those from the last step.
+
+        `loss_at(params)` is the mean loss on the batch with other parameters, 0-d, without penalty; each
+        call costs a pass forwards.
+        """
+        return params, state
+
     def transform_gradients(
         self, gradients: Weights, params: Weights, state: Tree, context: Context
     ) -> tuple[Weights, Tree]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from torch import Tensor
+
 from continual import random
 from continual.agents.agent import (
     Agent,
@@ -48,6 +50,13 @@ class Composed(Agent):
 
     def init(self, context: Context) -> Both:
         return Both(self.first.init(context), self.second.init(_second(context)))
+
+    def before_step(
+        self, params: Weights, state: Both, loss_at: Callable[[Weights], Tensor], context: Context
+    ) -> tuple[Weights, Both]:
+        params, first = self.first.before_step(params, state.first, loss_at, context)
+        params, second = self.second.before_step(params, state.second, loss_at, _second(context))
+        return params, Both(first, second)
 
     def penalty(self, weights: Weights, state: Both, context: Context, batch: Batch) -> Penalty | None:
         first, by_first = value_and_found(self.first.penalty(weights, state.first, context, batch))

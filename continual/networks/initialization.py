@@ -42,6 +42,18 @@ class Distribution:
     kind: Literal["uniform", "normal", "orthogonal", "constant"]
     scale: float | tuple[float, ...]
 
+    @property
+    def std(self) -> float:
+        """The standard deviation of an entry; 0 for constants."""
+        if self.kind == "constant" or isinstance(self.scale, tuple):
+            return 0.0
+        if self.kind == "uniform":
+            return self.scale / math.sqrt(3)
+        if self.kind == "normal":
+            return self.scale
+        # The squares of a row, or of a column if there are fewer of them, sum to scale^2.
+        return self.scale / math.sqrt(max(self.shape[0], self.shape[1:].numel()))
+
     def draw(self, key: Tensor) -> Tensor:
         """One draw of the whole parameter, float32."""
         if isinstance(self.scale, tuple):

@@ -134,6 +134,9 @@ class PlainLoop:
         self.network.load_state_dict(dict(params))
         self.initial = {name: value.clone() for name, value in initial.items()}
 
+    def before_step(self, x: Tensor, y: Tensor) -> None:
+        """Changes the parameters that the step begins from."""
+
     def penalty(self) -> Tensor | float:
         return 0.0
 
@@ -150,6 +153,7 @@ class PlainLoop:
 
     def step(self, x: Tensor, y: Tensor) -> None:
         self.key = self.key_of_step()
+        self.before_step(x, y)
         logits, features = self.network(x)
         loss = F.cross_entropy(logits, y) + self.penalty()
         self.optimizer.zero_grad()

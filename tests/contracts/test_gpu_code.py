@@ -27,6 +27,7 @@ _NEED_MORE: dict[str, set[str]] = {
     "plasticity_injection": set(),  # the last layers two more times
     "l2_er": {"_linalg_svd"},  # singular values of features
     "parseval": set(),  # W W^T of each layer
+    "soft_parameter_reset": set(),  # the batch once more, forwards and backwards, and noise for each weight
     "spectral": set(),  # a power iteration for each layer
     "upgd": set(),  # a maximum over all weights, and noise for each
     "wasserstein": {"sort"},  # of the weights

@@ -25,6 +25,7 @@ OFF = {
     "l2_er": ("agent.l2_weight=0", "agent.rank_weight=0"),
     "hare_and_tortoise": ("agent.period=1000000",),
     "regrama": ("agent.recycle_period=1000000",),
+    "soft_parameter_reset": ("agent.drift_rate=0",),
     "calibrated_partial_resets": ("agent.period=2", "agent.reset_rate=0"),
     "selective_weight_reinit": ("agent.period=2", "agent.reinit_rate=0"),
     "self_normalized_resets": ("agent.first_threshold=1000000", "agent.threshold_period=1000000"),

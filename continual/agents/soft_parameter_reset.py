@@ -1,0 +1,88 @@
+"""Soft parameter reset: before each step, layers drift towards their initial distribution as the batch asks.
+
+theta~ = gamma theta + (1 - gamma) mu_0;  sigma = sigma_0 sqrt(gamma^2 s^2 + 1 - gamma^2)
+drift_steps times from gamma = 1:  gamma <- clip(gamma - drift_rate d/dgamma L(theta~ + sigma eps), 0, 1)
+theta <- theta~ + (gamma^2 + (1 - gamma^2) / s^2) (the optimiser's step from theta~, with the gradient there)
+
+One gamma for each layer; eps ~ N(0, 1) for each weight and step; L the loss on the batch without penalty;
+sigma_0 the standard deviation of the weight's initial distribution, s that of its posterior relative to it.
+
+(Galashov et al. 2024, "Non-Stationary Learning of Neural Networks with Automatic Soft Parameter Reset", arXiv
+2411.04034; no code was published.)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from continual import random
+from continual.agents.agent import Agent, Context, Step, Update, Weights, module_of
+from continual.schema import Count, NonNegative, Positive
+
+
+@dataclass(frozen=True)
+class SoftParameterReset(Agent):
+    """mu_0 is 0 or theta_0 (`prior`). The state is the last step's gamma by layer. Norms do not drift."""
+
+    drift_rate: NonNegative = 0.01
+    drift_steps: Count = 1
+    s: Positive = 0.9
+    prior: Literal["zero", "initial"] = "zero"
+
+    def init(self, context: Context) -> dict[str, Tensor]:
+        layers = dict.fromkeys(map(module_of, context.anatomy.weights))
+        return {layer: torch.ones((), device=context.key.device) for layer in layers}
+
+    def before_step(
+        self,
+        params: Weights,
+        state: dict[str, Tensor],
+        loss_at: Callable[[Weights], Tensor],
+        context: Context,
+    ) -> tuple[Weights, dict[str, Tensor]]:
+        distributions = context.anatomy.distributions
+        noise = {
+            name: distributions[name].std * random.normal(random.stream(context.key, name), weight.shape)
+            for name, weight in self._drifting(params, context).items()
+        }
+
+        def loss(gamma: dict[str, Tensor]) -> Tensor:
+            drifted = self.drifted(params, gamma, context)
+            for name, times_sigma_0 in noise.items():
+                drifted[name] = drifted[name] + self._spread(gamma[module_of(name)]) * times_sigma_0
+            return loss_at(drifted)
+
+        gamma = {layer: torch.ones_like(last) for layer, last in state.items()}
+        for _ in range(self.drift_steps):
+            slope = grad(loss)(gamma)
+            gamma = {name: (g - self.drift_rate * slope[name]).clamp(0, 1) for name, g in gamma.items()}
+        return self.drifted(params, gamma, context), gamma
+
+    def after_update(self, update: Update, step: Step, context: Context) -> Update:
+        params = dict(update.params)
+        for name, before in self._drifting(step.before, context).items():
+            gamma = update.state[module_of(name)]
+            more = (1 - gamma**2) * (1 / self.s**2 - 1)  # the factor less 1
+            params[name] = params[name] + more * (params[name] - before)
+        return update._replace(params=params)
+
+    def drifted(self, params: Weights, gamma: dict[str, Tensor], context: Context) -> dict[str, Tensor]:
+        """theta~, with the parameters that do not drift."""
+        after = dict(params)
+        for name, weight in self._drifting(params, context).items():
+            g = gamma[module_of(name)]
+            after[name] = g * weight
+            if self.prior == "initial":
+                after[name] = after[name] + (1 - g) * context.initial[name]
+        return after
+
+    def _spread(self, gamma: Tensor) -> Tensor:
+        """sigma / sigma_0."""
+        return torch.sqrt(gamma**2 * self.s**2 + 1 - gamma**2)
+
+    def _drifting(self, params: Weights, context: Context) -> Weights:
+        return {name: params[name] for name in context.anatomy.weights}
