@@ -38,9 +38,7 @@ def fold(key: Tensor, counter: int | Tensor) -> Tensor:
         data = torch.full((1,), _int32(counter), dtype=torch.int32, device=key.device)
     else:
         data = counter.to(torch.int32).reshape(1)
-    # Both halves at once: the counter under the key, and another under its halves the other way round.
-    halves = torch.arange(2, dtype=torch.int32, device=key.device) * _SECOND_HALF
-    return _hash(data ^ halves, key, key.flip(0))
+    return torch.cat([_hash(data, key[0], key[1]), _hash(data ^ _SECOND_HALF, key[1], key[0])])
 
 
 def bits(key: Tensor, count: int) -> Tensor:
