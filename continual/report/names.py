@@ -7,7 +7,7 @@ from functools import cache
 from continual.config import config_folder
 
 _NAMED = ("agent", "env", "env/dataset")
-_FIRST_WORDS = re.compile(r"# ([^@:;.(,]{1,32}):")
+_FIRST_WORDS = re.compile(r"# ([^@:;.(,]{1,36}):")
 
 
 def display_name(group: str, option: str) -> str:
