@@ -51,7 +51,7 @@ class SoftParameterReset(Agent):
         }
 
         def loss(gamma: dict[str, Tensor]) -> Tensor:
-            drifted = self.drifted(params, gamma, context)
+            drifted = self._drifted(params, gamma, context)
             for name, times_sigma_0 in noise.items():
                 drifted[name] = drifted[name] + self._spread(gamma[module_of(name)]) * times_sigma_0
             return loss_at(drifted)
@@ -60,7 +60,7 @@ class SoftParameterReset(Agent):
         for _ in range(self.drift_steps):
             slope = grad(loss)(gamma)
             gamma = {name: (g - self.drift_rate * slope[name]).clamp(0, 1) for name, g in gamma.items()}
-        return self.drifted(params, gamma, context), gamma
+        return self._drifted(params, gamma, context), gamma
 
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
         params = dict(update.params)
@@ -70,7 +70,7 @@ class SoftParameterReset(Agent):
             params[name] = params[name] + more * (params[name] - before)
         return update._replace(params=params)
 
-    def drifted(self, params: Weights, gamma: dict[str, Tensor], context: Context) -> dict[str, Tensor]:
+    def _drifted(self, params: Weights, gamma: dict[str, Tensor], context: Context) -> dict[str, Tensor]:
         """theta~, with the parameters that do not drift."""
         after = dict(params)
         for name, weight in self._drifting(params, context).items():

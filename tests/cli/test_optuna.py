@@ -1,11 +1,8 @@
 """`hydra/sweeper=optuna`: what it searches, how its batches are trained, and how it goes on."""
 
 import json
-import random
-import shutil
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from continual.errors import ConfigError
 from tests.command_line import CommandLine, everything_in, written
 from tests.sweep import slow
 from tests.sweep.faulty import mend
-from tests.sweep.subprocesses import KILLS, TINY, Script, tables, until
+from tests.sweep.subprocesses import TINY, Script, kill_again_and_again, tables
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed: bash scripts/setup.sh optuna")
 
@@ -189,23 +186,18 @@ def test_killed_at_random_moments_it_is_the_same_search(npz: Path, tmp_path: Pat
         LR,
     ]
     Script("train", *how, f"hydra.sweep.dir={tmp_path / 'left_alone'}", folder=tmp_path).succeed()
-    draw, sweep = random.Random(0), tmp_path / "sweep"
+    sweep = tmp_path / "sweep"
     left_alone = (trials(tmp_path / "left_alone"), tables(tmp_path / "left_alone", 14))
-    kill = 0
-    while kill < KILLS:
-        before = written(sweep)
-        script = Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path, step_seconds=0.05)
-        until(lambda: written(sweep) != before or script.process.poll() is not None)  # noqa: B023
-        time.sleep(draw.uniform(0, 3))
-        if script.process.poll() is None:
-            script.kill_all()
-            kill += 1
-        else:
-            assert script.wait() == 0, script.output()
-            assert (trials(sweep), tables(sweep, 14)) == left_alone
-            shutil.rmtree(sweep)
-    Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path).succeed()
-    assert (trials(sweep), tables(sweep, 14)) == left_alone
+
+    def start(step_seconds: float) -> Script:
+        return Script("train", *how, f"hydra.sweep.dir={sweep}", folder=tmp_path, step_seconds=step_seconds)
+
+    def check() -> None:
+        assert (trials(sweep), tables(sweep, 14)) == left_alone
+
+    kill_again_and_again(lambda kills: start(0.05), sweep, lambda: written(sweep), check, most_seconds=3)
+    start(0).succeed()
+    check()
 
 
 def test_divergence_is_the_worst_of_results(train: CommandLine, workplace: Path) -> None:

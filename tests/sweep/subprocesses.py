@@ -1,6 +1,8 @@
 """The scripts in processes of their own, and what they leave behind."""
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +100,32 @@ def until(condition: Callable[[], object], seconds: float = 120, doing: str = ""
     while not condition():
         assert time.monotonic() < end, doing or "waited in vain"
         time.sleep(0.1)
+
+
+def kill_again_and_again(
+    start: Callable[[int], Script],
+    sweep: Path,
+    written: Callable[[], object],
+    check: Callable[[], None],
+    most_seconds: float,
+) -> None:
+    """Kill what `start(kills so far)` starts KILLS times, up to `most_seconds` after `written()` is another.
+
+    One that comes to its end in between is looked at by `check`, and another one begun.
+    """
+    draw, kills = random.Random(0), 0
+    while kills < KILLS:
+        before = written()
+        script = start(kills)
+        until(lambda: written() != before or script.process.poll() is not None)  # noqa: B023
+        time.sleep(draw.uniform(0, most_seconds))
+        if script.process.poll() is None:
+            script.kill_all()
+            kills += 1
+        else:
+            assert script.wait() == 0, script.output()
+            check()
+            shutil.rmtree(sweep)
 
 
 def ran(command: Sequence[str]) -> str:

@@ -1,8 +1,6 @@
 """A sweep on this machine that is killed, grown or started twice ends as one that was left alone."""
 
-import random
 import re
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sweep import slow
-from tests.sweep.subprocesses import KILLS, Script, sweep_arguments, tables, until
+from tests.sweep.subprocesses import Script, kill_again_and_again, sweep_arguments, tables, until
 
 SEEDS = 4
 
@@ -34,29 +32,23 @@ def test_killed_at_random_moments(npz: Path, tmp_path: Path, left_alone: dict[st
     """
     sweep = tmp_path / "sweep"
     arguments = sweep_arguments(npz, sweep, "hydra.launcher.workers=2", seeds=SEEDS)
-    draw = random.Random(0)
-    kill = 0
-    while kill < KILLS:
-        before = _writings(sweep)
-        again = kill % 2 and (sweep / "7" / ".hydra" / "config.yaml").exists()
-        script = Script(
+
+    def start(kills: int) -> Script:
+        again = kills % 2 and (sweep / "7" / ".hydra" / "config.yaml").exists()
+        return Script(
             "sweep" if again else "train",
             *(("resume", str(sweep), "--trust", slow.__name__) if again else arguments),
             folder=tmp_path,
             step_seconds=0.05,
         )
-        # Killed while it writes checkpoints, one after each chunk of five steps.
-        until(lambda: _writings(sweep) > before or script.process.poll() is not None)  # noqa: B023
-        time.sleep(draw.uniform(0, 1))
-        if script.process.poll() is None:
-            script.kill_all()
-            kill += 1
-        else:
-            assert script.wait() == 0, script.output()
-            assert tables(sweep, 2 * SEEDS) == left_alone
-            shutil.rmtree(sweep)
+
+    def check() -> None:
+        assert tables(sweep, 2 * SEEDS) == left_alone
+
+    # Killed while it writes checkpoints, one after each chunk of five steps.
+    kill_again_and_again(start, sweep, lambda: _writings(sweep), check, most_seconds=1)
     Script("train", *arguments, folder=tmp_path).succeed()
-    assert tables(sweep, 2 * SEEDS) == left_alone
+    check()
 
 
 def test_told_to_stop(npz: Path, tmp_path: Path, left_alone: dict[str, bytes]) -> None:
