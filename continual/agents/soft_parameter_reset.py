@@ -49,16 +49,13 @@ class SoftParameterReset(Agent):
             name: distributions[name].std * random.normal(random.stream(context.key, name), weight.shape)
             for name, weight in self._drifting(params, context).items()
         }
-
-        def loss(gamma: dict[str, Tensor]) -> Tensor:
-            drifted = self._drifted(params, gamma, context)
-            for name, times_sigma_0 in noise.items():
-                drifted[name] = drifted[name] + self._spread(gamma[module_of(name)]) * times_sigma_0
-            return loss_at(drifted)
-
         gamma = {layer: torch.ones_like(last) for layer, last in state.items()}
         for _ in range(self.drift_steps):
-            slope = grad(loss)(gamma)
+            drifted = self._drifted(params, gamma, context)
+            sample = dict(drifted)
+            for name, times_sigma_0 in noise.items():
+                sample[name] = drifted[name] + self._variance(gamma[module_of(name)]).sqrt() * times_sigma_0
+            slope = self._slope(grad(loss_at)(sample), sample, drifted, params, gamma, context)
             gamma = {name: (g - self.drift_rate * slope[name]).clamp(0, 1) for name, g in gamma.items()}
         return self._drifted(params, gamma, context), gamma
 
@@ -70,6 +67,28 @@ class SoftParameterReset(Agent):
             params[name] = params[name] + more * (params[name] - before)
         return update._replace(params=params)
 
+    def _slope(
+        self,
+        gradients: Weights,
+        sample: Weights,
+        drifted: Weights,
+        params: Weights,
+        gamma: dict[str, Tensor],
+        context: Context,
+    ) -> dict[str, Tensor]:
+        """d/dgamma L(theta~ + sigma eps) of each layer, from the loss's gradients at that sample.
+
+        sum gradient (theta - mu_0 + (d sigma / d gamma) / sigma (sample - theta~))
+        """
+        slope = {layer: torch.zeros_like(g) for layer, g in gamma.items()}
+        for name, weight in self._drifting(params, context).items():
+            layer = module_of(name)
+            g = gamma[layer]
+            from_prior = weight - context.initial[name] if self.prior == "initial" else weight
+            from_noise = g * (self.s**2 - 1) / self._variance(g) * (sample[name] - drifted[name])
+            slope[layer] = slope[layer] + (gradients[name] * (from_prior + from_noise)).sum()
+        return slope
+
     def _drifted(self, params: Weights, gamma: dict[str, Tensor], context: Context) -> dict[str, Tensor]:
         """theta~, with the parameters that do not drift."""
         after = dict(params)
@@ -80,9 +99,9 @@ class SoftParameterReset(Agent):
                 after[name] = after[name] + (1 - g) * context.initial[name]
         return after
 
-    def _spread(self, gamma: Tensor) -> Tensor:
-        """sigma / sigma_0."""
-        return torch.sqrt(gamma**2 * self.s**2 + 1 - gamma**2)
+    def _variance(self, gamma: Tensor) -> Tensor:
+        """(sigma / sigma_0)^2."""
+        return gamma**2 * self.s**2 + 1 - gamma**2
 
     def _drifting(self, params: Weights, context: Context) -> Weights:
         return {name: params[name] for name in context.anatomy.weights}

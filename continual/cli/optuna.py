@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial
 
     from continual.scoring import Score
 
@@ -129,7 +129,7 @@ class OptunaSweeper(Sweeper):
         with _saying_what_is_wrong(sweep.folder / "optuna.db") as database:
             study = _study(database, "maximize" if score.higher_is_better else "minimize")
             self._check_that_it_is_the_same(study, search, sweep)
-            while trials := self._interrupted(study, search) or self._next_batch(study, search):
+            while trials := self._next_batch(study, search):
                 if not self._train(study, search, trials, sweep, score):
                     return
             self._say_the_best(study, search, sweep)
@@ -137,24 +137,36 @@ class OptunaSweeper(Sweeper):
     def _search(self, arguments: Sequence[str], composer: Composer) -> Search:
         return Search.of([*in_words(self._params.items()), *arguments], composer)
 
-    def _interrupted(self, study: "Study", search: Search) -> "list[FrozenTrial]":
-        """The trials that were asked for by a process that has not got their results."""
-        from optuna.trial import TrialState
+    def _next_batch(self, study: "Study", search: Search) -> "list[FrozenTrial]":
+        """The trials that are to be trained next: those of a process that was interrupted come first.
 
-        interrupted = []
-        for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            if trial.params.keys() == search.space.keys():
-                interrupted.append(trial)
-            else:  # the process ended while the values were chosen
-                study.tell(trial.number, state=TrialState.FAIL)
-        return interrupted
+        The study holds a batch's values before it holds its trials: a process may end between two of these.
+        """
+        from optuna.trial import TrialState, create_trial
 
-    def _next_batch(self, study: "Study", search: Search) -> "list[Trial]":
-        left = self._n_trials - len(_finished(study))
+        def running() -> "list[FrozenTrial]":
+            return [trial for trial in _asked(study, search) if trial.state == TrialState.RUNNING]
+
+        asked = _asked(study, search)
+        batch = study.user_attrs.get("batch", {"after": 0, "values": []})
+        if not running() and len(asked) >= batch["after"] + len(batch["values"]):
+            batch = {"after": len(asked), "values": self._choose(asked, study, search)}
+            study.set_user_attr("batch", batch)
+        for values in batch["values"][len(asked) - batch["after"] :]:
+            study.add_trial(create_trial(state=TrialState.RUNNING, params=values, distributions=search.space))
+        return running()
+
+    def _choose(self, asked: "list[FrozenTrial]", study: "Study", search: Search) -> list[dict[str, Any]]:
+        """The values of a batch's trials, which depend on the trials before it alone."""
+        import optuna
+
         # Each batch has a sampler of its own: how it draws must not depend on when the process was started.
-        draws = random.Random(f"{self._seed} {len(study.get_trials(deepcopy=False))}")
-        study.sampler = self._make_sampler(draws.getrandbits(32))
-        return [study.ask(search.space) for _ in range(min(left, self._n_jobs))]
+        draws = random.Random(f"{self._seed} {len(asked)}")
+        sampler = self._make_sampler(draws.getrandbits(32))
+        in_memory = optuna.create_study(direction=study.direction, sampler=sampler)
+        in_memory.add_trials(asked)
+        size = min(self._n_trials - len(asked), self._n_jobs)
+        return [in_memory.ask(search.space).params for _ in range(size)]
 
     def _make_sampler(self, seed: int) -> "BaseSampler":
         from optuna import samplers
@@ -170,7 +182,7 @@ class OptunaSweeper(Sweeper):
         self,
         study: "Study",
         search: Search,
-        trials: "Sequence[Trial | FrozenTrial]",
+        trials: "Sequence[FrozenTrial]",
         sweep: Sweep,
         score: "Score",
     ) -> bool:
@@ -306,6 +318,11 @@ def _study(database: Path, direction: Literal["maximize", "minimize"]) -> "Study
         "sqlite://", engine_kwargs={"creator": connect, "poolclass": NullPool}
     )
     return optuna.create_study(storage=storage, study_name="search", direction=direction, load_if_exists=True)
+
+
+def _asked(study: "Study", search: Search) -> "list[FrozenTrial]":
+    """The trials that have their values: all but those that another program left unfinished."""
+    return [t for t in study.get_trials(deepcopy=False) if t.params.keys() == search.space.keys()]
 
 
 def _finished(study: "Study") -> "list[FrozenTrial]":

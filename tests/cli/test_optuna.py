@@ -163,9 +163,40 @@ def test_interrupted_and_longer_it_is_the_same_search(
         stopped = train(*how, "hydra.sweeper.n_trials=14")
     assert (stopped.code, stopped.err[:38]) == (1, "error: stopped, with checkpoints writt")
     assert [value for _, _, value in trials(sweep)].count(None) == 4
-    study_in(sweep).ask()  # as a process that is killed while it chooses values
+    study_in(sweep).ask()  # as another program that chooses values, and leaves them
     assert train(*how, "hydra.sweeper.n_trials=14").code == 0
     assert trials(sweep) == [*left_alone, (14, {}, None)]
+
+
+@pytest.mark.parametrize("writes", [2, 3, 5, 8])
+def test_interrupted_anywhere_in_a_batch_it_is_the_same_search(
+    train: CommandLine, workplace: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Between the writes to the study that choose a batch of two and note its results."""
+    how = (*IN_SWEEP, "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=4", "env.steps_per_task=3", LR)
+    sweep = workplace / "sweep"
+    assert train(*how).code == 0
+    left_alone = trials(sweep), tables(sweep, 4)
+    sweep.rename(workplace / "left_alone")
+    written = 0
+
+    def interrupted(write: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal written
+            written += 1
+            if written == writes + 1:
+                raise training.Interrupted
+            return write(*args, **kwargs)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for name in ("set_user_attr", "add_trial", "tell"):
+            patch.setattr(optuna.Study, name, interrupted(getattr(optuna.Study, name)))
+        assert train(*how).code == 1
+    assert written == writes + 1
+    assert train(*how).code == 0
+    assert (trials(sweep), tables(sweep, 4)) == left_alone
 
 
 @pytest.mark.slow
