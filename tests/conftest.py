@@ -1,4 +1,5 @@
 import functools
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from tests import tiny
 from tests.datasets.writers import random_arrays, write_npz
 
 pytest_plugins = ["tests.command_line"]
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported by now stays: looking through it for garbage again and again takes minutes."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,13 +4,13 @@ A program, because what it tells torch of this machine would disturb other tests
 from standard input, and writes {name: the fields of `Code`} to standard output.
 """
 
-import contextlib
+import gc
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 
 from continual import building
 from continual.config import Replica
+from continual.tree import leaves, transform
 
 REPLICAS = 8
 # Values that decide which code is made; nothing else about the card is asked for.
@@ -102,34 +103,13 @@ class _Driver:
         return 0
 
 
-class _Found(BaseException):
-    """Ends torch.compile where the code would be made."""
-
-
 def _code(config: Mapping[str, Any]) -> Code:
     """Trace the step of a population on the CPU and have the code for a GPU made."""
-    from torch._inductor import compile_fx
-
     replicas = [Replica({**config, "seed": seed}, {}, Path("unused"), "gpu_code") for seed in range(REPLICAS)]
     learner, environment = building.prepare(config)
     population = building.population(replicas, learner, environment, compiled=False)
     population.start_task(0)
-    found: list[Any] = []
-
-    def inner(graph: torch.fx.GraphModule, inputs: list[Any], **_: Any) -> Any:
-        found.extend((graph, inputs))
-        raise _Found
-
-    torch._dynamo.reset()
-    step = torch.compile(
-        population._advance,
-        fullgraph=True,
-        dynamic=False,
-        backend=lambda graph, inputs: compile_fx.compile_fx(graph, inputs, inner_compile=inner),
-    )
-    with torch.no_grad(), contextlib.suppress(_Found):
-        step(*population._stepper._inputs)
-    graph, inputs = found
+    graph, inputs = _traced(population._advance, population._stepper._inputs)
     changed = sum(node.target is torch.ops.aten.copy_.default for node in graph.graph.nodes)
     program, traffic = _for_a_gpu(graph, inputs)
     calls = program[program.index("def call(") :]
@@ -143,6 +123,37 @@ def _code(config: Mapping[str, Any]) -> Code:
         faults=sorted(set(_FAULTS.findall(program))),
         late=late,
     )
+
+
+def _traced(step: Callable[..., None], inputs: tuple[Any, ...]) -> tuple[torch.fx.GraphModule, list[Any]]:
+    """The step's operations on the tensors of `inputs`, and these without their content.
+
+    Without Dynamo, which takes longer than all else here and has found the same operations; that it can read
+    the steps is for the tests of compiled steps to tell.
+    """
+    from torch._guards import TracingContext, tracing
+    from torch._inductor import compile_fx
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+    from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+
+    def without_result(*tensors: torch.Tensor) -> list[torch.Tensor]:
+        left = iter(tensors)
+        step(*(transform(lambda _: next(left), node) for node in inputs))
+        return []
+
+    copies = [tensor.clone() for node in inputs for _, tensor in leaves(node)]
+    in_place = torch.func.functionalize(without_result, remove="mutations")
+    with torch.no_grad():
+        graph = make_fx(in_place, decomposition_table=select_decomp_table())(*copies)
+    fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+    fakes = [fake.from_tensor(tensor, static_shapes=True) for tensor in copies]
+    with tracing(TracingContext(fake)):
+        FakeTensorProp(graph, fake).propagate_dont_convert_inputs(*fakes)
+        compile_fx._recursive_joint_graph_passes(graph)
+    return graph, fakes
 
 
 def written_and_late(program: str, calls: str) -> tuple[set[str], list[str]]:
@@ -163,6 +174,7 @@ def written_and_late(program: str, calls: str) -> tuple[set[str], list[str]]:
 
 def _for_a_gpu(graph: torch.fx.GraphModule, inputs: list[Any]) -> tuple[str, int]:
     """The program made of a graph that was traced on the CPU, and the bytes that it reads and writes."""
+    from torch._guards import TracingContext, tracing
     from torch._inductor import compile_fx, scheduler
     from torch._inductor import graph as inductor_graph
     from torch._inductor.debug import DebugContext
@@ -177,7 +189,6 @@ def _for_a_gpu(graph: torch.fx.GraphModule, inputs: list[Any]) -> tuple[str, int
     for node in graph.graph.nodes:
         node.kwargs = {name: gpu if isinstance(of, torch.device) else of for name, of in node.kwargs.items()}
     graph.recompile()
-    compile_fx.view_to_reshape(graph)
     properties = SimpleNamespace(type="cuda", index=0, **_H100)
     with (
         patch.multiple(
@@ -194,7 +205,9 @@ def _for_a_gpu(graph: torch.fx.GraphModule, inputs: list[Any]) -> tuple[str, int
         patch.object(scheduler, "has_triton", lambda: True),
         patch.object(driver, "_active", _Driver()),
         V.set_fake_mode(fake),
+        tracing(TracingContext(fake)),
     ):
+        compile_fx.view_to_reshape(graph)
         FakeTensorProp(graph, fake).propagate_dont_convert_inputs(*inputs)
         compile_fx._recursive_post_grad_passes(graph, is_inference=True)
         lowering = inductor_graph.GraphLowering(graph, example_inputs=inputs, is_inference=True)
@@ -205,5 +218,17 @@ def _for_a_gpu(graph: torch.fx.GraphModule, inputs: list[Any]) -> tuple[str, int
     return program.value, traffic
 
 
+def _main() -> None:
+    """Make the code, looking through the compiler's garbage once per config and never through its modules."""
+    gc.disable()
+    found = {}
+    for name, config in json.load(sys.stdin).items():
+        found[name] = asdict(_code(config))
+        gc.collect()
+        if len(found) == 1:  # now all modules are loaded
+            gc.freeze()
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
-    print(json.dumps({name: asdict(_code(of)) for name, of in json.load(sys.stdin).items()}))
+    _main()

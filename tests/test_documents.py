@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from continual import metrics
@@ -88,6 +89,11 @@ def test_every_command_runs(document: Path, reader: Path, monkeypatch: pytest.Mo
         if script.endswith(".py"):
             status = RUN[Path(script).name](arguments, monkeypatch)
             assert not status, f"{command}: {status}"
+    if document in STUDIES:  # it was drawn again from its own files
+        drawn = pd.read_csv(reader / "report" / "report.csv")
+        assert (drawn["n"] > 0).all()
+        assert drawn["score"].notna().all()
+        assert (reader / "report" / "report.html").stat().st_size > 100_000
 
 
 def _train(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
