@@ -150,6 +150,8 @@ class OptunaSweeper(Sweeper):
         asked = _asked(study, search)
         batch = study.user_attrs.get("batch", {"after": 0, "values": []})
         if not running() and len(asked) >= batch["after"] + len(batch["values"]):
+            if len(asked) >= self._n_trials:
+                return []
             batch = {"after": len(asked), "values": self._choose(asked, study, search)}
             study.set_user_attr("batch", batch)
         for values in batch["values"][len(asked) - batch["after"] :]:
