@@ -118,7 +118,7 @@ def _code(config: Mapping[str, Any]) -> Code:
     parameters = sum(4 * p.numel() for p in learner.network.parameters())
     return Code(
         kernels=len(re.findall(r"^ *triton_\w+\.run\(", calls, re.MULTILINE)),
-        library=re.findall(r"(?:extern_kernels|torch\.ops\.aten)\.(\w+)", calls),
+        library=re.findall(r"(?:extern_kernels|torch\.ops\.\w+)\.(\w+)[\w.]*\(", calls),
         traffic=traffic / REPLICAS / parameters,
         faults=sorted(set(_FAULTS.findall(program))),
         late=late,

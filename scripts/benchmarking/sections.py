@@ -231,16 +231,23 @@ def tasks(bench: Bench) -> Iterator[Row]:
 
 
 def start(bench: Bench) -> Iterator[Row]:
-    """From nothing to the first step and out again."""
+    """From nothing to the first step and out again; on a CPU also as it is where nothing is replayed."""
     one_step = (*bench.mnist.overrides, f"device={bench.device}", "env.num_tasks=1", "env.steps_per_task=1")
-    with tempfile.TemporaryDirectory() as cache:
-        compiled = [("compiled, nothing cached", 30.0), ("compiled before", None)]
-        for what, compiles, most in (
-            ("uncompiled", "false", 8.0),
-            *((what, "true", most) for what, most in ([] if bench.quick else compiled)),
-        ):
-            seconds = footprint.process_seconds((*one_step, f"engine.compile={compiles}"), Path(cache))
-            yield Amount("start", f"one step, {what}", seconds, "s", most)
+    ways = {"": ("engine.threads=1",), "by the library, ": ("engine.threads=2",)}
+    for way, threads in ways.items():
+        with tempfile.TemporaryDirectory() as cache:
+            for what, compiles, most in (
+                ("uncompiled", "false", 8.0),
+                ("compiled, nothing cached", "true", None if way else 30.0),
+                ("compiled before", "true", None),
+            ):
+                if (compiles == "true" and bench.quick) or (way and compiles == "false"):
+                    continue
+                settings = (*one_step, *threads, f"engine.compile={compiles}")
+                seconds = footprint.process_seconds(settings, Path(cache))
+                yield Amount("start", f"one step, {way}{what}", seconds, "s", most)
+        if bench.device.type != "cpu":
+            return
 
 
 def memory(bench: Bench) -> Iterator[Row]:

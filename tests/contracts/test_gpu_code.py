@@ -30,7 +30,7 @@ _NEED_MORE: dict[str, set[str]] = {
     "soft_parameter_reset": set(),  # the batch once more, forwards and backwards, and noise for each weight
     "spectral": set(),  # a power iteration for each layer
     "upgd": set(),  # a maximum over all weights, and noise for each
-    "wasserstein": {"sort"},  # of the weights
+    "wasserstein": {"ranks"},  # of the weights
 }
 # A step must read its parameters twice and its initial parameters, write and read their gradients, and write
 # its parameters.
