@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from continual.cli.composing import Composer
+from continual.cli.composing import Composed, Composer
 from continual.cli.jobs import check_folder, run_of
 from continual.cli.output import StartLog, locked, output_folder, surroundings
 from continual.config import Config, Replica, check_here, num_steps
@@ -33,6 +33,8 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
         if folder != composed.folder:
             composer.fixed[_FOLDER] = str(folder)
             composed = composer.run(overrides)
+        if _is_finished(composed, start_log):
+            return folder
         run = run_of(composed, folder.name)
         check_here(run.config)
         check_folder(run)
@@ -58,6 +60,17 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
             folder,
         )
         return folder
+
+
+def _is_finished(composed: Composed, start_log: StartLog) -> bool:
+    """Whether the folder holds this run, finished, and says so: it is answered without loading PyTorch."""
+    run = Replica(composed.config, composed.folder, {}, composed.folder.name)
+    if not frozen.holds(run) or outcome_of(run) is None:
+        return False
+    with surroundings(composed.hydra), locked(composed.folder, is_new=False):
+        start_log(composed.hydra)
+        log.info("%s holds this run, finished.", composed.folder)
+    return True
 
 
 def _prepare(config: Config) -> None:

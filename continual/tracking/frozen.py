@@ -109,6 +109,15 @@ def read(folder: Path, group: str, trusted: Sequence[str] | None = ()) -> Replic
     return run
 
 
+def holds(run: Replica) -> bool:
+    """Whether the run's folder holds this very config, to the letter: it was checked when it was frozen."""
+    try:
+        saved = (run.folder / ".hydra" / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return saved == as_yaml(run.config)
+
+
 def check(run: Replica) -> None:
     """ConfigError if the run's folder holds a run with other results, or something else."""
     saved = run.folder / ".hydra" / "config.yaml"

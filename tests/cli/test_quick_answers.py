@@ -71,7 +71,16 @@ def test_a_status(finished: tuple[Path, list[str]]) -> None:
 
 def test_a_finished_run(finished: tuple[Path, list[str]]) -> None:
     folder, overrides = finished
-    said, imported = answer(folder, TRAINING | {"pandas"}, "train.py", *overrides, "hydra.run.dir=run")
+    said, imported = answer(folder, LARGE, "train.py", *overrides, "hydra.run.dir=run")
+    assert imported == "imported 0"
+    assert "holds this run, finished" in said
+
+
+def test_a_finished_run_in_other_words(finished: tuple[Path, list[str]]) -> None:
+    """Whether its config is the same is for the classes that it names to say, and they are PyTorch's."""
+    folder, overrides = finished
+    other = [*overrides, "optimizer.lr=0.0010", "notes=again", "hydra.run.dir=run"]
+    said, imported = answer(folder, TRAINING | {"pandas"}, "train.py", *other)
     assert imported == "imported 0"
     assert "holds this run, finished" in said
 
