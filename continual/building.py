@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -40,6 +41,9 @@ _PREPARED = ("agent", "network", "env", "optimizer")
 # Files by name, with their sizes and the times of their last changes.
 _Files: TypeAlias = tuple[tuple[str, int, int], ...]
 
+# Of several threads: a network that is built draws from PyTorch's own random numbers, which all share.
+_one_at_a_time = threading.RLock()
+
 _KEPT_DATASETS = 2
 # Datasets in memory that processes share, by the part of a config that describes them and its files.
 _SHARED: dict[tuple[str, _Files], Dataset] = {}
@@ -60,7 +64,8 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     wanted["measures_plasticity"] = config["metrics"]["sample_plasticity"]
     _, files = _names_of(config) if "dataset" in config["env"] else ("", ())
     targets = tuple(_targets_in(wanted))
-    return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
+    with _one_at_a_time:
+        return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
 
 
 @functools.lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import pandas as pd
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +21,7 @@ from hydra.version import VersionBase
 from omegaconf import OmegaConf
 
 import continual
-from continual import UserError
+from continual import UserError, building
 from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.tracking.lock import FolderLock
 from tests import tiny
@@ -106,18 +107,29 @@ def test_what_hydra_was_before_it_is_after(overrides: tuple[str, ...], workplace
 
 
 def test_from_threads(overrides: tuple[str, ...], workplace: Path) -> None:
-    """Where no signal can be caught; two at a time compose in turns."""
-    found: dict[str, Any] = {}
+    """Where no signal can be caught; two at a time compose in turns, and train as if alone."""
+    long = (*overrides, "env.steps_per_task=200")
+    found: dict[str, pd.DataFrame] = {}
 
     def train(name: str) -> None:
-        found[name] = continual.train(*overrides, f"seed={name}", folder=f"sweep{name}", workers=1)
+        found[name] = continual.train(*long, f"seed={name}", folder=f"sweep{name}", workers=1).tasks
 
-    threads = [threading.Thread(target=train, args=(name,)) for name in "12"]
+    threads = [threading.Thread(target=train, args=(name,)) for name in "1234"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [list(found[name].runs["seed"]) for name in "12"] == [[1], [2]]
+    for name in "1234":
+        alone = continual.train(*long, f"seed={name}", folder=f"alone{name}", workers=1).tasks
+        pd.testing.assert_frame_equal(found[name].drop(columns="run"), alone.drop(columns="run"))
+
+
+def test_populations_that_are_trained_at_once_have_networks_of_their_own(compose: Any) -> None:
+    """PyTorch's functional_call puts its parameters into the module, where another thread would find them."""
+    learner, environment = building.prepare(compose())
+    replicas = tiny.replicas([compose()], Path("unused"))
+    one, two = (building.population(replicas, learner, environment).learner for _ in range(2))
+    assert len({id(module) for module in (learner.network, one.network, two.network)}) == 3
 
 
 PROGRAM = """

@@ -7,6 +7,7 @@ release of PyTorch changes what this rests on, tests fail (tests/cpu/test_record
 
 import ctypes
 import dataclasses
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
@@ -19,6 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from continual.cpu.errors import Unavailable
 from continual.cpu.kernels import made_faster
 from continual.machine import remove_damaged_code
+
+# Of several threads: what the compiler is told, and how its kernels are made faster, holds for all of them.
+_one_at_a_time = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def record(step: Callable[..., None], tensors: Sequence[Tensor]) -> list[Call]:
     but kernels that the compiler makes, products and gathered images, or if the compiler fails.
     """
     try:
-        with torch.no_grad():
+        with _one_at_a_time, torch.no_grad():
             program = _compiled(step, tensors)
             return _calls(program, tensors)
     except Unavailable:
