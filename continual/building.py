@@ -41,7 +41,8 @@ _PREPARED = ("agent", "network", "env", "optimizer")
 # Files by name, with their sizes and the times of their last changes.
 _Files: TypeAlias = tuple[tuple[str, int, int], ...]
 
-# Of several threads: a network that is built draws from PyTorch's own random numbers, which all share.
+# Of several threads: what is kept here is theirs together, and so are PyTorch's own random numbers, from
+# which a network that is built draws.
 _one_at_a_time = threading.RLock()
 
 _KEPT_DATASETS = 2
@@ -62,9 +63,9 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     check_config(config)
     wanted = {name: config[name] for name in _PREPARED}
     wanted["measures_plasticity"] = config["metrics"]["sample_plasticity"]
-    _, files = _names_of(config) if "dataset" in config["env"] else ("", ())
     targets = tuple(_targets_in(wanted))
     with _one_at_a_time:
+        _, files = _names_of(config) if "dataset" in config["env"] else ("", ())
         return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
 
 
@@ -143,17 +144,18 @@ def share_dataset(config: Mapping[str, Any]) -> SharedData | None:
     """
     if "dataset" not in config["env"]:
         return None
-    node, files = _names_of(config)
-    try:
-        shared = share(_dataset(node, files))
-    except UserError:
-        return None  # whoever is to train on it says why
-    if shared is None:
-        return None
-    forget()
-    data = SharedData(node, files, shared)
-    use_shared(data)
-    return data
+    with _one_at_a_time:
+        node, files = _names_of(config)
+        try:
+            shared = share(_dataset(node, files))
+        except UserError:
+            return None  # whoever is to train on it says why
+        if shared is None:
+            return None
+        forget()
+        data = SharedData(node, files, shared)
+        use_shared(data)
+        return data
 
 
 def use_shared(data: SharedData) -> None:
