@@ -57,7 +57,8 @@ _READ: dict[str, _Files] = {}
 def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     """The learner and the environment that a config describes, its data read and checked against it.
 
-    What was built last is kept: a run that was checked is not built again to be trained.
+    What was built last is kept: a run that was checked is not built again to be trained. Each thread has its
+    own: a call puts the parameters that it is given into the network's module, and takes them out again.
     Raises UserError: a config that cannot be run, data that is missing or damaged or too small.
     """
     check_config(config)
@@ -66,12 +67,13 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     targets = tuple(_targets_in(wanted))
     with _one_at_a_time:
         _, files = _names_of(config) if "dataset" in config["env"] else ("", ())
-        return _prepare(json.dumps(wanted, sort_keys=True), targets, files, config["engine"]["precision"])
+        text, precision = json.dumps(wanted, sort_keys=True), config["engine"]["precision"]
+        return _prepare(text, targets, files, precision, threading.get_ident())
 
 
 @functools.lru_cache(maxsize=4)
 def _prepare(
-    parts: str, targets: tuple[Callable[..., Any], ...], files: _Files, precision: Precision
+    parts: str, targets: tuple[Callable[..., Any], ...], files: _Files, precision: Precision, thread: int
 ) -> tuple[Learner, Environment]:
     ensure_compile_cache()
     config = json.loads(parts)

@@ -108,15 +108,11 @@ class Learner:
         return cls(network.eval(), agent, optimizer, anatomy, dtype, loss=loss, training_network=training)
 
     def to(self, device: torch.device) -> "Learner":
-        """The learner of replicas on this device, with networks of its own.
-
-        A call puts the parameters that it is given into the network's module, and takes them out again: two
-        threads with one module would step with each other's parameters.
-        """
-        network, training = copy.deepcopy((self.network, self.training_network))
+        """The learner of replicas on this device."""
+        training = self.training_network
         return replace(
             self,
-            network=network.to(device),
+            network=self.network.to(device),
             training_network=None if training is None else training.to(device),
         )
 

@@ -124,12 +124,15 @@ def test_from_threads(overrides: tuple[str, ...], workplace: Path) -> None:
         pd.testing.assert_frame_equal(found[name].drop(columns="run"), alone.drop(columns="run"))
 
 
-def test_populations_that_are_trained_at_once_have_networks_of_their_own(compose: Any) -> None:
+def test_each_thread_has_networks_of_its_own(compose: Any) -> None:
     """PyTorch's functional_call puts its parameters into the module, where another thread would find them."""
-    learner, environment = building.prepare(compose())
-    replicas = tiny.replicas([compose()], Path("unused"))
-    one, two = (building.population(replicas, learner, environment).learner for _ in range(2))
-    assert len({id(module) for module in (learner.network, one.network, two.network)}) == 3
+    learners = []
+    thread = threading.Thread(target=lambda: learners.append(building.prepare(compose())[0]))
+    thread.start()
+    here, _ = building.prepare(compose())
+    thread.join()
+    assert building.prepare(compose())[0] is here
+    assert learners[0].network is not here.network
 
 
 PROGRAM = """

@@ -100,6 +100,13 @@ class Tied(Mine):
         self.again.weight = self.head.weight
 
 
+class Remembering(Mine):
+    def forward(self, x):
+        self.doubled = 2 * self.head.weight
+        h = torch.relu(self.body(x))
+        return nn.functional.linear(h, self.doubled, self.head.bias), {"body": h}
+
+
 class Counting(Mine):
     def __init__(self, input_shape, num_classes):
         super().__init__(input_shape, num_classes)
@@ -208,6 +215,13 @@ def test_it_trains_with_agents_that_need_no_units(mine, compose, tmp_path, name,
     assert one.tasks != other.tasks
     layer = "hidden0" if name == "ListOfFeatures" else "body"
     assert f"srank/{layer}" in one.tasks.splitlines()[0].split(",")
+
+
+def test_a_forward_may_leave_tensors_in_its_module(mine, compose, tmp_path):
+    """As the hooks of torch.nn.utils.weight_norm do; two populations of one structure are trained."""
+    for name in ("one", "other"):
+        (run,) = tiny.train([config_of(compose, "Remembering")], tmp_path / name)
+        assert run.summary["status"] == "completed"
 
 
 def test_its_own_distribution_is_drawn_from(mine, compose):
