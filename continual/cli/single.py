@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from continual.cli.checks import check_hydra
 from continual.cli.composing import Composed, Composer
 from continual.cli.jobs import check_folder, run_of
 from continual.cli.output import StartLog, locked, output_folder, surroundings
@@ -33,7 +34,7 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
         if folder != composed.folder:
             composer.fixed[_FOLDER] = str(folder)
             composed = composer.run(overrides)
-        if _is_finished(composed, start_log):
+        if _answered(composed, start_log):
             return folder
         run = run_of(composed, folder.name)
         check_here(run.config)
@@ -48,7 +49,7 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
                 start_log(composed.hydra)
                 outcome = outcome_of(run)
                 if outcome is not None:
-                    log.info("%s holds this run, finished.", folder)
+                    _say_finished(folder)
                     return folder
                 frozen.write(run, composed.hydra)
             outcome = _train(run)
@@ -62,15 +63,23 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
         return folder
 
 
-def _is_finished(composed: Composed, start_log: StartLog) -> bool:
-    """Whether the folder holds this run, finished, and says so: it is answered without loading PyTorch."""
+def _answered(composed: Composed, start_log: StartLog) -> bool:
+    """Whether the folder holds this run, finished and with this very config, which is then said.
+
+    Without loading PyTorch, whose classes it takes to check a config, or to compare it in other words.
+    """
     run = Replica(composed.config, composed.folder, {}, composed.folder.name)
     if not frozen.holds(run) or outcome_of(run) is None:
         return False
+    check_hydra(composed.hydra)
     with surroundings(composed.hydra), locked(composed.folder, is_new=False):
         start_log(composed.hydra)
-        log.info("%s holds this run, finished.", composed.folder)
+        _say_finished(composed.folder)
     return True
+
+
+def _say_finished(folder: Path) -> None:
+    log.info("%s holds this run, finished.", folder)
 
 
 def _prepare(config: Config) -> None:

@@ -232,22 +232,24 @@ def tasks(bench: Bench) -> Iterator[Row]:
 
 def start(bench: Bench) -> Iterator[Row]:
     """From nothing to the first step and out again; on a CPU also as it is where nothing is replayed."""
-    one_step = (*bench.mnist.overrides, f"device={bench.device}", "env.num_tasks=1", "env.steps_per_task=1")
-    ways = {"": ("engine.threads=1",), "by the library, ": ("engine.threads=2",)}
-    for way, threads in ways.items():
+
+    def row(what: str, cache: str, most: float | None, *settings: str) -> Amount:
+        one_step = ("env.num_tasks=1", "env.steps_per_task=1", f"device={bench.device}", *settings)
+        seconds = footprint.process_seconds((*bench.mnist.overrides, *one_step), Path(cache))
+        return Amount("start", f"one step, {what}", seconds, "s", most)
+
+    with tempfile.TemporaryDirectory() as cache:
+        yield row("uncompiled", cache, 8.0, "engine.compile=false")
+    if bench.quick:
+        return
+    ways: dict[str, tuple[str, float | None]] = {"": ("engine.threads=1", 30.0)}
+    if bench.device.type == "cpu":  # several threads are not replayed
+        ways["by the library, "] = ("engine.threads=2", None)
+    for way, (threads, most) in ways.items():
+        compiled = ("engine.compile=true", threads)
         with tempfile.TemporaryDirectory() as cache:
-            for what, compiles, most in (
-                ("uncompiled", "false", 8.0),
-                ("compiled, nothing cached", "true", None if way else 30.0),
-                ("compiled before", "true", None),
-            ):
-                if (compiles == "true" and bench.quick) or (way and compiles == "false"):
-                    continue
-                settings = (*one_step, *threads, f"engine.compile={compiles}")
-                seconds = footprint.process_seconds(settings, Path(cache))
-                yield Amount("start", f"one step, {way}{what}", seconds, "s", most)
-        if bench.device.type != "cpu":
-            return
+            yield row(f"{way}compiled, nothing cached", cache, most, *compiled)
+            yield row(f"{way}compiled before", cache, None, *compiled)
 
 
 def memory(bench: Bench) -> Iterator[Row]:

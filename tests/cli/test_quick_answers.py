@@ -76,6 +76,15 @@ def test_a_finished_run(finished: tuple[Path, list[str]]) -> None:
     assert "holds this run, finished" in said
 
 
+def test_what_is_refused_is_refused_for_a_finished_run(finished: tuple[Path, list[str]]) -> None:
+    folder, overrides = finished
+    said, imported = answer(
+        folder, LARGE, "train.py", *overrides, "hydra.run.dir=run", "hydra.job.chdir=true"
+    )
+    assert imported == "imported 1"
+    assert "hydra.job.chdir: the paths of a config start" in said
+
+
 def test_a_finished_run_in_other_words(finished: tuple[Path, list[str]]) -> None:
     """Whether its config is the same is for the classes that it names to say, and they are PyTorch's."""
     folder, overrides = finished
