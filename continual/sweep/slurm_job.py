@@ -17,6 +17,7 @@ from continual.errors import UserError
 from continual.provenance import submitted
 from continual.sweep.others import record_unless_held
 from continual.sweep.packing import by_position
+from continual.sweep.slurm_queue import is_being_cancelled
 from continual.sweep.stopping import StopSignals
 from continual.tracking import run_status
 from continual.tracking.lock import InUseError
@@ -36,7 +37,8 @@ class PopulationJob(Checkpointable):
     What starts again is the same callable, as `Checkpointable` has it: where a run stands is in its folder.
     Signals only ask training to stop, which it does between two chunks of steps, with checkpoints written.
     Then submitit's own handler puts the job back into the queue; after SIGTERM, which SLURM sends before it
-    kills a job, nothing is left to do but to wait for that.
+    kills a job, nothing is left to do but to wait for that. Nor is a job put back that was cancelled after
+    it was asked to make room: SLURM would run it again.
     """
 
     def __init__(self, population: Sequence[Replica], code: Mapping[str, Any]) -> None:
@@ -52,7 +54,7 @@ class PopulationJob(Checkpointable):
                     self._train(stop)
                     break
                 except training.Interrupted:
-                    if stop.came == _MAKE_ROOM:
+                    if stop.came == _MAKE_ROOM and not is_being_cancelled(os.environ["SLURM_JOB_ID"]):
                         log.info("asked to make room: the checkpoints are written.")
                         requeue = stop.handler_before(_MAKE_ROOM)
                         requeue(_MAKE_ROOM, None)  # ends the process

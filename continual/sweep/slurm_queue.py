@@ -1,5 +1,6 @@
 """What SLURM's own commands say of jobs. No accounting (`sacct`) is asked: many clusters have none."""
 
+import math
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -36,6 +37,19 @@ def was_cancelled(job: str) -> bool:
     return "JobState=CANCELLED" in answer
 
 
+def is_being_cancelled(job: str) -> bool:
+    """Whether SLURM is about to end this running job, and not because its time is up.
+
+    It shows a job that it ends as completing, whatever the reason.
+    """
+    answer = _ask(["scontrol", "show", "job", "--oneliner", job]) or ""
+    times = re.search(r"RunTime=(\S+) TimeLimit=(\S+)", answer)
+    if "JobState=COMPLETING" not in answer or times is None:
+        return False
+    run, limit = (_seconds(text) for text in times.groups())
+    return run < limit
+
+
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel these jobs; UserError if SLURM refuses."""
     names = list(jobs)
@@ -49,6 +63,15 @@ def longest_array() -> int:
     """The most elements that an array may have here (MaxArraySize)."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]) or "")
     return max(1, int(found[1])) if found else 1000
+
+
+def _seconds(text: str) -> float:
+    """Of days-hours:minutes:seconds; UNLIMITED is without end."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
+    if found is None:
+        return math.inf
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((24 * days + hours) * 60 + minutes) * 60 + seconds
 
 
 def _ask(command: Sequence[str]) -> str | None:
