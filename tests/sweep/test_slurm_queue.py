@@ -9,7 +9,7 @@ from continual.sweep import slurm_queue
 
 
 @pytest.mark.parametrize(
-    "answer, expected",
+    ("answer", "expected"),
     [
         ("JobId=7 JobState=RUNNING RunTime=00:00:03 TimeLimit=00:02:00", False),
         ("JobId=7 JobState=COMPLETING RunTime=00:00:03 TimeLimit=00:02:00", True),
