@@ -11,7 +11,7 @@ from torch import Tensor
 
 from continual import cpu
 from continual.machine import remove_damaged_code
-from continual.tree import Tree, transform
+from continual.tree import Tree, flattened, transform
 
 log = logging.getLogger(__name__)
 
@@ -232,13 +232,10 @@ class _Compiled:
 
 def _replay(step: Callable[..., None], inputs: tuple[Any, ...], shared: tuple[Any, ...]) -> cpu.Replay | None:
     """The step replayed from native code, or None where that cannot be, which is reported once."""
-
-    def flat(*tensors: Tensor) -> None:
-        left = iter(tensors)
-        step(*(transform(lambda _: next(left), node) for node in (*inputs, *shared)))
-
+    flat, tensors = flattened(step, (*inputs, *shared))
+    of_replicas = len(tensors) - len(shared)
     try:
-        return cpu.Replay(flat, list(_tensors(inputs)), list(_tensors(shared)))
+        return cpu.Replay(flat, tensors[:of_replicas], tensors[of_replicas:])
     except cpu.Unavailable as why:
         _report_unavailable(str(why))
         return None

@@ -1,6 +1,6 @@
 """State is a plain tree: nested dicts and NamedTuples with tensors as leaves."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor
@@ -24,6 +24,18 @@ def transform(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
         return function(tree)
     children = {name: transform(function, node) for name, node in _children(tree).items()}
     return type(tree)(**children) if isinstance(tree, tuple) else children
+
+
+def flattened(
+    function: Callable[..., None], nodes: Sequence[Tree]
+) -> tuple[Callable[..., None], list[Tensor]]:
+    """`function(*nodes)` as a function of the nodes' leaves, one argument each; and these leaves."""
+
+    def flat(*tensors: Tensor) -> None:
+        left = iter(tensors)
+        function(*(transform(lambda _: next(left), node) for node in nodes))
+
+    return flat, [leaf for node in nodes for _, leaf in leaves(node)]
 
 
 def is_inner(node: Tree) -> bool:

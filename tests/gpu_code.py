@@ -22,7 +22,8 @@ import torch
 
 from continual import building
 from continual.config import Replica
-from continual.tree import leaves, transform
+from continual.cpu import recording
+from continual.tree import flattened
 
 REPLICAS = 8
 # Values that decide which code is made; nothing else about the card is asked for.
@@ -126,32 +127,18 @@ def _code(config: Mapping[str, Any]) -> Code:
 
 
 def _traced(step: Callable[..., None], inputs: tuple[Any, ...]) -> tuple[torch.fx.GraphModule, list[Any]]:
-    """The step's operations on the tensors of `inputs`, and these without their content.
+    """The step's operations on the tensors of `inputs`, simplified, and these without their content.
 
     Without Dynamo, which takes longer than all else here and has found the same operations; that it can read
     the steps is for the tests of compiled steps to tell.
     """
     from torch._guards import TracingContext, tracing
     from torch._inductor import compile_fx
-    from torch._inductor.decomposition import select_decomp_table
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.fx.experimental.proxy_tensor import make_fx
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
     from torch.fx.passes.fake_tensor_prop import FakeTensorProp
 
-    def without_result(*tensors: torch.Tensor) -> list[torch.Tensor]:
-        left = iter(tensors)
-        step(*(transform(lambda _: next(left), node) for node in inputs))
-        return []
-
-    copies = [tensor.clone() for node in inputs for _, tensor in leaves(node)]
-    in_place = torch.func.functionalize(without_result, remove="mutations")
-    with torch.no_grad():
-        graph = make_fx(in_place, decomposition_table=select_decomp_table())(*copies)
-    fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    fakes = [fake.from_tensor(tensor, static_shapes=True) for tensor in copies]
-    with tracing(TracingContext(fake)):
-        FakeTensorProp(graph, fake).propagate_dont_convert_inputs(*fakes)
+    graph, mode, fakes = recording.traced(*flattened(step, inputs))
+    with tracing(TracingContext(mode)):
+        FakeTensorProp(graph, mode).propagate_dont_convert_inputs(*fakes)
         compile_fx._recursive_joint_graph_passes(graph)
     return graph, fakes
 

@@ -2,7 +2,7 @@ from typing import NamedTuple
 
 import torch
 
-from continual.tree import leaves, transform
+from continual.tree import flattened, leaves, transform
 
 
 def test_leaves_come_with_their_paths_in_the_trees_order():
@@ -31,3 +31,11 @@ def test_named_tuples_are_nodes_like_dicts():
     assert isinstance(doubled["a"], Pair)
     assert isinstance(doubled["a"].right, Pair)
     assert doubled["a"].right.left.tolist() == [2, 2]
+
+
+def test_a_function_of_nodes_becomes_one_of_their_leaves():
+    seen = []
+    flat, tensors = flattened(lambda *nodes: seen.append(nodes), ({"a": 1, "b": Pair(2, {})}, 3))
+    assert tensors == [1, 2, 3]
+    assert flat(10, 20, 30) is None
+    assert seen == [({"a": 10, "b": Pair(20, {})}, 30)]

@@ -11,15 +11,19 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from continual.cpu.errors import Unavailable
 from continual.cpu.kernels import made_faster
 from continual.machine import remove_damaged_code
+
+if TYPE_CHECKING:
+    from torch._subclasses.fake_tensor import FakeTensorMode
 
 # Of several threads: what the compiler is told, and how its kernels are made faster, holds for all of them.
 _one_at_a_time = threading.RLock()
@@ -82,11 +86,14 @@ def record(step: Callable[..., None], tensors: Sequence[Tensor]) -> list[Call]:
         raise Unavailable(f"it cannot be recorded ({type(error).__name__}: {said[0]})") from error
 
 
-def _compiled(step: Callable[..., None], tensors: Sequence[Tensor]) -> FunctionType:
-    """The Python function that Inductor writes: it takes a list of tensors and calls kernel after kernel."""
-    from torch._guards import TracingContext, tracing
-    from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx_inner
+def traced(
+    step: Callable[..., None], tensors: Sequence[Tensor]
+) -> tuple[GraphModule, "FakeTensorMode", list[Tensor]]:
+    """The operations of `step(*tensors)`, as PyTorch's tracer finds them by running it on copies.
+
+    What the step writes into these tensors is written at the graph's end. With the graph come the tensors
+    without their content, and the mode that they belong to.
+    """
     from torch._inductor.decomposition import select_decomp_table
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -97,12 +104,21 @@ def _compiled(step: Callable[..., None], tensors: Sequence[Tensor]) -> FunctionT
         return []
 
     in_place = torch.func.functionalize(without_result, remove="mutations")
-    # Traced on copies: the tracer runs the step.
     copies = [tensor.clone() for tensor in tensors]
-    graph = make_fx(in_place, decomposition_table=select_decomp_table())(*copies)
-    # The compiler's cache on the disk is used only where it is told of a mode for tensors without content.
+    with torch.no_grad():
+        graph = make_fx(in_place, decomposition_table=select_decomp_table())(*copies)
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
-    fakes = [mode.from_tensor(tensor, static_shapes=True) for tensor in copies]
+    return graph, mode, [mode.from_tensor(tensor, static_shapes=True) for tensor in copies]
+
+
+def _compiled(step: Callable[..., None], tensors: Sequence[Tensor]) -> FunctionType:
+    """The Python function that Inductor writes: it takes a list of tensors and calls kernel after kernel."""
+    from torch._guards import TracingContext, tracing
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx_inner
+
+    graph, mode, fakes = traced(step, tensors)
+    # The compiler's cache on the disk is used only where it is told of a mode for tensors without content.
     # Helper processes for compiling take longer to start and to end than they save on the few kernels.
     with config.patch({"compile_threads": 1}), tracing(TracingContext(mode)), made_faster():
         made = compile_fx_inner(graph, fakes, is_inference=True)
