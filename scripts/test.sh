@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bash scripts/setup.sh dev
-exec .venv/bin/python -m pytest -n auto --dist loadfile "$@"
+# One process more than there are cores: some tests wait, for SLURM or for what they have killed.
+exec .venv/bin/python -m pytest -n "$(($(nproc) + 1))" --dist loadfile "$@"

@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
@@ -13,14 +12,12 @@ from torch.nn import functional as F
 
 from continual import random
 from continual.agents.agent import Agent, Batch, BatchShape, Step
-from continual.envs.random_labels import RandomLabels
 from continual.learner import Learner
 from continual.networks.mlp import MLP
 from continual.networks.network import HiddenLayer, Network
 from continual.optimizers import SGD, Adam, Optimizer
-from continual.population import Population
 from continual.schema import number_fields
-from continual.tree import Tree, leaves
+from continual.tree import Tree
 from tests import tiny
 
 BATCH, CLASSES, IMAGE = 6, tiny.CLASSES, (1, 12, 12)
@@ -302,42 +299,6 @@ def compare(
                     param.data.copy_(state["params"][name][r])
         check(state, loops)
     return loops
-
-
-def assert_compiles(
-    network: Network,
-    agents: Sequence[Agent],
-    optimizer: Optimizer,
-    caplog: pytest.LogCaptureFixture,
-    steps: int = 40,
-) -> None:
-    """See that the step is one graph, and that compiled it does the same."""
-    environment = RandomLabels(
-        dataset=tiny.dataset(shape=IMAGE),
-        num_tasks=1,
-        steps_per_task=steps,
-        batch_size=BATCH,
-        samples_per_task=60,
-    )
-    ends = []
-    for compiled in (False, True):
-        population = Population(
-            Learner.of(network, agents[0], optimizer, batch=SHAPE),
-            environment,
-            list(range(len(agents))),
-            _numbers(agents, optimizer),
-            device=torch.device("cpu"),
-            compiled=compiled,
-            chunk_steps=steps,
-        )
-        population.start_task(0)
-        population.advance(steps)
-        ends.append(population.state)
-    assert "uncompiled" not in caplog.text
-    eager, compiled = (dict(leaves(end)) for end in ends)
-    for path, leaf in eager.items():
-        scale = max(1.0, leaf.abs().max().item())
-        assert (compiled[path] - leaf).abs().max() < 1e-5 * scale, path
 
 
 def _numbers(agents: Sequence[Agent], optimizer: Optimizer) -> dict[str, dict[str, list[float]]]:

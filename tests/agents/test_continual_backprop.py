@@ -16,7 +16,6 @@ from continual.networks.network import Network
 from continual.optimizers.adam import Adam
 from continual.optimizers.sgd import Slots
 from continual.tree import Tree
-from tests import tiny
 from tests.agents.plain_loop import (
     BATCH,
     CLASSES,
@@ -25,7 +24,6 @@ from tests.agents.plain_loop import (
     OPTIMIZERS,
     PlainLoop,
     SmallConvNet,
-    assert_compiles,
     batches,
     compare,
     seen,
@@ -244,10 +242,3 @@ def test_replaces_as_many_units_as_the_rate_says(replacement_rate: float, accumu
 def test_ranks_like_a_stable_sort() -> None:
     scores = torch.tensor([0.3, 0.0, 0.3, -1.0, torch.inf, 0.0, torch.inf, 0.3])
     assert _rank(scores).tolist() == scores.argsort(stable=True).argsort().tolist()
-
-
-@tiny.compiles
-@pytest.mark.slow
-def test_compiles_to_one_graph(caplog: pytest.LogCaptureFixture) -> None:
-    agents = [ContinualBackprop(0.1, 0.9, 4), ContinualBackprop(0.3, 0.99, 5)]
-    assert_compiles(NETWORKS["convnet"](), agents, OPTIMIZERS["adam"], caplog)

@@ -58,8 +58,9 @@ def test_nothing_waits(compose, hook) -> None:
 
 @tiny.compiles
 @pytest.mark.slow
-@every_hook
-def test_the_step_is_one_graph(tmp_path, compose, caplog, hook) -> None:
+@pytest.mark.parametrize("hook", ["optimizer", "key", "buffers"])
+def test_the_step_is_one_graph(compose, caplog, hook) -> None:
+    """What the other hooks do is in the steps of agents of ours, each of which the contracts compile."""
     ends = []
     for compiled in (False, True):
         population = tiny.population([config_of(compose, hook)], compiled=compiled)
