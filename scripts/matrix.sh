@@ -15,7 +15,7 @@ SETS=(
   "newest|python3|torch<2.15 hydra-core<1.4 wandb"
   "hydra14|python3|torch<2.15 hydra-core>=1.4.0.dev0,<1.5 wandb"
 )
-TESTS=${MATRIX_TESTS:-"tests/cli tests/contracts tests/sweep/test_launcher.py tests/tracking tests/test_api.py tests/test_training.py tests/test_schema.py"}
+TESTS=${MATRIX_TESTS:-"tests/cli tests/contracts tests/sweep/test_launcher.py tests/tracking tests/cpu tests/test_stepping.py tests/test_api.py tests/test_training.py tests/test_schema.py"}
 MATRIX_DIR=${MATRIX_DIR:-$(mktemp -d)}
 TORCH_INDEX=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
 
@@ -42,7 +42,7 @@ for set in "${SETS[@]}"; do
     { failed+=("$name (installation)"); continue; }
   "$venv/bin/pip" list 2>/dev/null | grep -Ei '^(torch|torchvision|hydra-core|omegaconf|wandb) ' | sed 's/^/   /'
   # shellcheck disable=SC2086  # several paths
-  "$venv/bin/python" -m pytest -q -m "not slow and not cuda and not slurm" $TESTS || failed+=("$name")
+  "$venv/bin/python" -m pytest -q -n auto --dist loadfile -m "not slow and not cuda and not slurm" $TESTS || failed+=("$name")
 done
 
 if ((${#failed[@]})); then
