@@ -19,7 +19,7 @@ from continual.report.choice import only_best
 from continual.report.study import is_study
 
 RESULTS = Path(__file__).parent / "results"
-# Written by `python scripts/benchmark.py --only agents --replicas 1 --output docs/results/speed`.
+# From `python scripts/benchmark.py --only agents,online --clock core --replicas 1 --pairs 4`.
 SPEEDS = "speed/benchmark.csv"
 CONF = Path(__file__).parents[1] / "conf"
 # Config group, folder of its pages, title and first paragraph of its table.
