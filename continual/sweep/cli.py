@@ -107,28 +107,31 @@ def wait(manifest: Manifest, asked: argparse.Namespace) -> int:
 
 def cancel(manifest: Manifest, asked: argparse.Namespace) -> int:
     """Stop what trains the sweep, here or in SLURM's queue; its runs keep their checkpoints."""
-    jobs = queue_of(manifest)
-    slurm_queue.cancel(jobs)
-    owner = holder(manifest.sweep)
-    if jobs:
-        manifest.cancelled = [
-            *dict.fromkeys(
-                [*manifest.cancelled, *(name for job in jobs for name in manifest.submissions[job])]
-            )
-        ]
-        if owner is None:  # otherwise the process that waits for the jobs notes it
-            manifest.write()
-    elif owner is not None:
-        request_stop(manifest.sweep)
+    jobs, owner = _cancel_jobs(manifest), holder(manifest.sweep)
+    if owner is not None and not jobs:
+        request_stop(manifest.sweep, owner)
         print(f"asked {owner} to stop; it writes checkpoints after the chunk that it is at", flush=True)
         until = time.monotonic() + _MOST_SECONDS_TO_STOP
         while holder(manifest.sweep) == owner:
             if time.monotonic() > until:
                 raise UserError(f"{owner} has not stopped yet; it will after its chunk of steps.")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
+        # What it has submitted meanwhile.
+        jobs = _cancel_jobs(Manifest.read(manifest.sweep) or manifest)
     what = "the sweep is stopped" if owner and not jobs else f"{len(jobs)} jobs cancelled"
     print(f"{what}; to resume: python scripts/sweep.py resume {manifest.sweep}")
     return 0
+
+
+def _cancel_jobs(manifest: Manifest) -> list[str]:
+    """Cancel the sweep's jobs in SLURM's queue; returns them."""
+    jobs = list(queue_of(manifest))
+    slurm_queue.cancel(jobs)
+    names = (name for job in jobs for name in manifest.submissions[job])
+    manifest.cancelled = list(dict.fromkeys([*manifest.cancelled, *names]))
+    if jobs and holder(manifest.sweep) is None:  # otherwise the process that waits for the jobs notes it
+        manifest.write()
+    return jobs
 
 
 def resume(manifest: Manifest, asked: argparse.Namespace) -> int:

@@ -112,6 +112,8 @@ class SlurmLauncher(Launcher):
             log.info("%d runs are in SLURM's queue already", len(theirs))
         rest = [run for run in runs if run.folder not in theirs]
         populations = pack(rest, self._largest_population, workers=1)
+        if stop():
+            raise Stopped("stopped before its runs were submitted to SLURM.")
         watched |= self._submit([_Watched(population) for population in populations], manifest)
         if self.detach:
             command = f"python scripts/sweep.py status|wait|cancel {manifest.sweep}"

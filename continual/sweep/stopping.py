@@ -1,5 +1,6 @@
 """Requests to stop: noted when they come, heeded where training can be interrupted."""
 
+import contextlib
 import signal
 import threading
 import time
@@ -7,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+from continual.tracking.lock import holder
+from continual.tracking.storage import replace_file
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _FILE = ".stop"
@@ -49,15 +53,16 @@ class StopSignals:
 
 
 class StopRequests(StopSignals):
-    """`StopSignals`, and a file in the sweep's folder that `request_stop` leaves.
+    """`StopSignals`, and a file in the sweep's folder, which this process has locked: see `request_stop`.
 
     A file reaches a sweep on another machine, in a notebook or in a thread, where a signal would not, or
-    would end more than the sweep.
+    would end more than the sweep. It may come before the `with`, or between those of a search's batches:
+    one that is meant for this process is kept until it is heeded.
     """
 
     def __init__(self, sweep: Path) -> None:
         super().__init__()
-        self._file = sweep / _FILE
+        self._sweep, self._file = sweep, sweep / _FILE
         self._requested = False
         self._next_look = 0.0
 
@@ -68,16 +73,19 @@ class StopRequests(StopSignals):
         return self._requested or super().__call__()
 
     def __enter__(self) -> Self:
-        self._file.unlink(missing_ok=True)  # one that was meant for an earlier process
+        with contextlib.suppress(FileNotFoundError):
+            if self._file.read_text(errors="replace") != holder(self._sweep):
+                self._file.unlink()  # it was meant for an earlier process
         return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        self._file.unlink(missing_ok=True)
+        if self._requested:
+            self._file.unlink(missing_ok=True)
 
 
-def request_stop(sweep: Path) -> None:
-    """Ask the process that trains this sweep to stop, with checkpoints written."""
-    (sweep / _FILE).touch()
+def request_stop(sweep: Path, owner: str) -> None:
+    """Ask the process that has locked this sweep, as `holder` names it, to stop with checkpoints written."""
+    replace_file(sweep / _FILE, owner.encode())
