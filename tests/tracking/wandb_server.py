@@ -94,6 +94,10 @@ class WandbServer:
             }
         }
 
+    def _answer_viewer(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Of a query without a name, by which wandb 0.28 verifies a key."""
+        return self._answer_Viewer(given)
+
     def _answer_GetDefaultEntity(self, given: dict[str, Any]) -> dict[str, Any]:
         return self._answer_Viewer(given)
 
