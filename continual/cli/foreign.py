@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Private, but asked for by the public HydraContext; tests/cli/test_foreign.py goes through all of this.
+# Private, but asked for by the public HydraContext; tests/sweep/test_launcher.py goes through all of this.
 from hydra._internal.callbacks import Callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -86,6 +86,8 @@ class ForeignSweeper(Sweeper):
                     "add hydra/launcher=basic, with which it trains the runs one by one."
                 )
             chooses.launcher = _Bridge(sweep)
+            with read_write(config):  # Hydra 1.4 compares each job's launcher with it
+                config.hydra.launcher = self._config.hydra.launcher
             chooses.sweep(list(arguments))
 
 
