@@ -33,7 +33,7 @@ def test_the_yaml_gives_every_key_its_default(node: str, kind: type, monkeypatch
     assert OmegaConf.to_container(yaml, resolve=True) == vars(kind())
 
 
-# Beyond what the command line's tests say (tests/sweep/test_bad_input.py): what needs a config of one's own.
+# Beyond what the command line's tests say (tests/cli/test_bad_input.py): what needs a config of one's own.
 @pytest.mark.parametrize(
     ("override", "wanted"),
     [
