@@ -329,7 +329,7 @@ class Explore:
         )
 
     def _all_runs(self) -> list[dict[str, str]]:
-        folders = list(self.runs.runs["folder"])
+        folders = [os.path.abspath(folder) for folder in self.runs.runs["folder"]]
         top = os.path.commonpath(folders) if len(folders) > 1 else os.path.dirname(folders[0])
         labels = self.layout.summary["label"]
         names = [labels.get(group, "-") for group in self.runs.runs["group"]]
@@ -340,7 +340,7 @@ class Explore:
                 "seed": str(self.runs.runs.at[run, "seed"]),
                 "status": self.runs.runs.at[run, "status"],
                 "score": _number(self.runs.runs.at[run, "score"]),
-                "folder": os.path.relpath(self.runs.runs.at[run, "folder"], top),
+                "folder": os.path.relpath(folders[place], top),
                 "command": command(self.runs, run),
             }
             for run in order.sort_values(kind="stable").index

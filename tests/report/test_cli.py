@@ -60,6 +60,12 @@ def test_several_folders_go_to_the_first(sweep, capsys):
     assert len(pd.read_csv(sweep / "0" / "report" / "report.csv")) == 2
 
 
+def test_a_relative_path_beside_an_absolute_one(sweep, monkeypatch):
+    monkeypatch.chdir(sweep)
+    assert main(["0", str(sweep / "3"), "--output", "here"]) == 0
+    assert len(pd.read_csv(sweep / "here" / "report.csv")) == 2
+
+
 def test_without_a_completed_run_there_is_a_table_but_no_figure(write_run, tmp_path, capsys):
     write_run("0", status="diverged")
     assert main([str(tmp_path)]) == 0
