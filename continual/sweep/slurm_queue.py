@@ -33,8 +33,7 @@ def queued() -> dict[str, QueuedJob] | None:
 
 def was_cancelled(job: str) -> bool:
     """Whether this job, which has ended, was cancelled; SLURM remembers a job for some minutes."""
-    answer = _ask(["scontrol", "show", "job", "--oneliner", job]) or ""
-    return "JobState=CANCELLED" in answer
+    return "JobState=CANCELLED" in _shown(job)
 
 
 def is_being_cancelled(job: str) -> bool:
@@ -42,9 +41,9 @@ def is_being_cancelled(job: str) -> bool:
 
     It shows a job that it ends as completing, whatever the reason.
     """
-    answer = _ask(["scontrol", "show", "job", "--oneliner", job]) or ""
-    times = re.search(r"RunTime=(\S+) TimeLimit=(\S+)", answer)
-    if "JobState=COMPLETING" not in answer or times is None:
+    shown = _shown(job)
+    times = re.search(r"RunTime=(\S+) TimeLimit=(\S+)", shown)
+    if "JobState=COMPLETING" not in shown or times is None:
         return False
     run, limit = (_seconds(text) for text in times.groups())
     return run < limit
@@ -63,6 +62,11 @@ def longest_array() -> int:
     """The most elements that an array may have here (MaxArraySize)."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask(["scontrol", "show", "config"]) or "")
     return max(1, int(found[1])) if found else 1000
+
+
+def _shown(job: str) -> str:
+    """All that SLURM says of a job, in one line; nothing if it does not know it or does not answer."""
+    return _ask(["scontrol", "show", "job", "--oneliner", job]) or ""
 
 
 def _seconds(text: str) -> float:
