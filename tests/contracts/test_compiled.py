@@ -8,15 +8,15 @@ from tests import tiny
 from tests.contracts.every import AGENTS, OPTIMIZERS, of_agent, of_optimizer
 
 # Every agent with one optimizer, every optimizer with one agent: compiling takes seconds.
+_CONVNET = ("network=convnet", "network.kernel_sizes=[2]", "network.channels=[3]")
 PAIRS = [
     *(pytest.param(of_agent(agent), id=agent) for agent in AGENTS),
     *(
         pytest.param(["agent=l2_init", *of_optimizer(optimizer, everything_on=True)], id=optimizer)
         for optimizer in OPTIMIZERS
     ),
-    pytest.param(
-        ["agent=l2_init", "network=convnet", "network.kernel_sizes=[2]", "network.channels=[3]"], id="convnet"
-    ),
+    pytest.param(["agent=l2_init", *_CONVNET], id="convnet"),
+    pytest.param([*of_agent("continual_backprop"), *_CONVNET], id="channels of a convnet that are replaced"),
 ]
 AMONG = 2
 # The change of outputs in one step is a difference of nearly equal numbers.
