@@ -13,6 +13,13 @@ from tests.datasets.writers import random_arrays, write_npz
 
 pytest_plugins = ["tests.command_line"]
 
+# What takes minutes is started first, so that no process is left alone with it at the end.
+_LONG = ("contracts/test_compiled.py", "test_documents.py", "contracts/test_gpu_code.py", "test_reproduce.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONG))
+
 
 def pytest_collection_finish() -> None:
     """What has been imported by now stays: looking through it for garbage again and again takes minutes."""

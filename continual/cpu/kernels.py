@@ -6,13 +6,19 @@ Logarithms, cosines and exponentials call a library from the middle of the loop.
 `native/elementwise.h`. And what `torch.where` chooses from is computed for all, as the fresh weights of the
 units that an agent replaces are at each step, though hardly a unit is replaced at any: it is skipped where a
 vector has nothing to choose.
+
+All kernels of a step are compiled as one file: reading the compiler's headers takes longer than a kernel.
 """
 
+import ctypes
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
+
+from continual.cpu.errors import Unavailable
 
 _FUNCTIONS = Path(__file__).parent / "native" / "elementwise.h"
 _SLOW = (
@@ -31,8 +37,65 @@ _SETTINGS = {
     # What an optimiser makes of five or six tensors is used at once, not stored and read again.
     "realize_reads_threshold": 6,
 }
+_HEADER = re.compile(r"#include <[^>]+>\n")
+_DECLARED = 'extern "C"  void  kernel('
 # Skipping costs a test and a branch; so many operations cost more.
 _WORTH_SKIPPING = 12
+
+
+@dataclass(frozen=True)
+class Source:
+    """The C++ of a kernel: headers, and a function that takes the addresses of tensors."""
+
+    text: str
+
+
+@contextmanager
+def written_only() -> Iterator[None]:
+    """Within, the compiler's programs hold the `Source` of a kernel where they would hold what calls it."""
+    from torch._inductor import config
+    from torch._inductor.async_compile import AsyncCompile
+
+    def kept(self: AsyncCompile, argtypes: list[str], source: str) -> Source:
+        return Source(source)
+
+    with patch.object(AsyncCompile, "cpp_pybinding", kept), config.patch(_SETTINGS):
+        yield
+
+
+def addresses(sources: Sequence[Source]) -> list[int]:
+    """Where the kernels' functions lie, compiled `faster` or found in the compiler's cache.
+
+    Unavailable if the compiler writes its kernels in another form.
+    """
+    from torch._inductor import config
+    from torch._inductor.async_compile import AsyncCompile
+
+    # The compiler binds one function to Python, as usual: nothing calls it, but it knows the file.
+    text = _together(sources) + 'extern "C" void kernel() {}\n'
+    with config.patch({**_SETTINGS, "compile_threads": 1}):
+        binding = AsyncCompile().cpp_pybinding([], text)
+    loaded = ctypes.CDLL(binding.__self__.__file__)
+    found = (ctypes.cast(loaded[_name(i)], ctypes.c_void_p).value for i in range(len(sources)))
+    return [address for address in found if address is not None]
+
+
+def _together(sources: Sequence[Source]) -> str:
+    """One file with the functions of all, each with a name of its own."""
+    headers: dict[str, None] = {}
+    functions = []
+    for i, source in enumerate(sources):
+        headers |= dict.fromkeys(_HEADER.findall(source.text))
+        if source.text.count(_DECLARED) != 1:
+            raise Unavailable("the compiler's kernels are declared in another way")
+        declared = _DECLARED.replace("kernel", _name(i))
+        functions.append(faster(_HEADER.sub("", source.text)).replace(_DECLARED, declared))
+    # All of the text of ours, so that the compiler's cache knows this version of it.
+    return "".join([*headers, _FUNCTIONS.read_text(), *functions])
+
+
+def _name(i: int) -> str:
+    return f"kernel_{i}"
 
 
 def faster(source: str) -> str:
@@ -40,28 +103,7 @@ def faster(source: str) -> str:
     replaced = "".join(_chosen_late(source.splitlines(keepends=True)))
     for slow, fast in _SLOW:
         replaced = slow.sub(fast, replaced)
-    if replaced == source:
-        return source
-    # All of the text, so that the compiler's cache knows this version of the functions.
-    return replaced.replace('extern "C"', _FUNCTIONS.read_text() + 'extern "C"', 1)
-
-
-@contextmanager
-def made_faster() -> Iterator[None]:
-    """Within, kernels are compiled `faster`."""
-    from torch._inductor import config
-    from torch._inductor.async_compile import AsyncCompile
-
-    written = AsyncCompile.cpp_pybinding
-
-    def replaced(self: AsyncCompile, argtypes: list[str], source: str) -> object:
-        return written(self, argtypes, faster(source))
-
-    with (
-        patch.object(AsyncCompile, "cpp_pybinding", replaced),
-        config.patch(_SETTINGS),
-    ):
-        yield
+    return replaced
 
 
 def _chosen_late(lines: list[str]) -> Iterator[str]:

@@ -1,11 +1,10 @@
-"""The kernels and products that one replica's step consists of, found out by running it once.
+"""The kernels and products that one replica's step consists of.
 
-This is the only place that reaches into the compiler: it has Inductor compile the traced step, and runs the
-program that Inductor wrote in Python with its kernels' names bound to functions that note each call. Where a
+This and kernels.py are the only places that reach into the compiler: Inductor compiles the traced step, and
+the program that it writes in Python is run with functions that note each call and compute nothing. Where a
 release of PyTorch changes what this rests on, tests fail (tests/cpu/test_recording.py).
 """
 
-import ctypes
 import dataclasses
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from torch.fx import GraphModule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from continual.cpu.errors import Unavailable
-from continual.cpu.kernels import made_faster
+from continual.cpu.kernels import Source, addresses, written_only
 from continual.machine import remove_damaged_code
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ Call: TypeAlias = Kernel | Product | Images
 
 
 def record(step: Callable[..., None], tensors: Sequence[Tensor]) -> list[Call]:
-    """What `step(*tensors)`, which returns nothing and writes into these tensors, does; done once meanwhile.
+    """What `step(*tensors)`, which returns nothing and writes into these tensors, does; it is not done.
 
     The calls hold on to every tensor whose address they need. Unavailable if the step consists of anything
     but kernels that the compiler makes, products and gathered images, or if the compiler fails.
@@ -120,7 +119,7 @@ def _compiled(step: Callable[..., None], tensors: Sequence[Tensor]) -> FunctionT
     graph, mode, fakes = traced(step, tensors)
     # The compiler's cache on the disk is used only where it is told of a mode for tensors without content.
     # Helper processes for compiling take longer to start and to end than they save on the few kernels.
-    with config.patch({"compile_threads": 1}), tracing(TracingContext(mode)), made_faster():
+    with config.patch({"compile_threads": 1}), tracing(TracingContext(mode)), written_only():
         made = compile_fx_inner(graph, fakes, is_inference=True)
     function = getattr(getattr(made, "current_callable", None), "__func__", None)
     if not isinstance(function, FunctionType):
@@ -129,41 +128,37 @@ def _compiled(step: Callable[..., None], tensors: Sequence[Tensor]) -> FunctionT
 
 
 def _calls(program: FunctionType, tensors: Sequence[Tensor]) -> list[Call]:
-    """Run the program once on these tensors and note what it calls."""
+    """Run the program on these tensors, computing nothing, and note what it calls."""
+    kernels = {name: value for name, value in program.__globals__.items() if name.startswith("cpp_fused")}
+    for name, kernel in kernels.items():
+        if not isinstance(kernel, Source):
+            raise Unavailable(f"the compiler's {name} is a {type(kernel).__name__}")
+    if not kernels:
+        raise Unavailable("the compiler's kernels have other names")
     calls: list[Call] = []
-    names = {
-        name: _noted(name, value, calls) if name.startswith("cpp_fused") else value
-        for name, value in program.__globals__.items()
-    }
+    found = zip(kernels, addresses(list(kernels.values())), strict=True)
+    names = {**program.__globals__, **{name: _noting(name, address, calls) for name, address in found}}
     noting = FunctionType(
         program.__code__, names, program.__name__, program.__defaults__, program.__closure__
     )
     with _Operations(calls):
         noting(None, list(tensors))
-    if not any(isinstance(call, Kernel) for call in calls):
-        raise Unavailable("the compiler's kernels have other names")
     return calls
 
 
-def _noted(name: str, kernel: Any, calls: list[Call]) -> Callable[..., None]:
-    """The kernel, noting its calls."""
-    path = getattr(getattr(kernel, "__self__", None), "__file__", None)
-    if path is None:
-        raise Unavailable(f"the compiler's {name} is a {type(kernel).__name__}")
-    address = ctypes.cast(ctypes.CDLL(path).kernel, ctypes.c_void_p).value
-    assert address is not None
+def _noting(name: str, address: int, calls: list[Call]) -> Callable[..., None]:
+    """What notes a call of this kernel."""
 
     def note(*arguments: Any) -> None:
         if not all(isinstance(argument, Tensor) for argument in arguments):
             raise Unavailable(f"{name} has an argument that is no tensor")
         calls.append(Kernel(address, arguments))
-        kernel(*arguments)
 
     return note
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes products and gathered images; refuses every other operation that PyTorch itself computes."""
+    """Notes products and gathered images, and makes room for what they return; refuses other operations."""
 
     def __init__(self, calls: list[Call]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -172,14 +167,15 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in (torch.ops.aten.bmm.out, torch.ops.aten.mm.out):
-            matrices = (*args, kwargs["out"])
+            out = kwargs["out"]
+            matrices = (*args, out)
             if any(matrix.dtype != torch.float32 for matrix in matrices):
                 raise Unavailable(f"it multiplies matrices of {matrices[0].dtype}")
             self._calls.append(Product(*(m if m.ndim == 3 else m[None] for m in matrices)))
-            return func(*args, **kwargs)
+            return out
         if func is torch.ops.continual.images.default:
-            out = func(*args, **kwargs)
             pixels, scale, shift, rows, permutation = args
+            out = torch.empty(len(rows), *pixels.shape[1:])
             self._calls.append(Images(pixels, scale, shift, rows, permutation, out))
             return out
         if func.is_view:

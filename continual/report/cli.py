@@ -13,6 +13,9 @@ from continual.report.sizes import SIZES
 if TYPE_CHECKING:
     from continual.report.content import Report, Section
 
+# Figures, each with what is left out of it so that the same runs give the same file.
+_FORMATS: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write the files and name them; 1 after a user's error, else 0."""
@@ -54,6 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--size", choices=SIZES, help="figures as wide as a column of this venue, without titles"
     )
+    parser.add_argument(
+        "--formats",
+        type=_formats,
+        default=list(_FORMATS),
+        metavar="FORMAT,...",
+        help=f"of figures: one or more of {','.join(_FORMATS)} (default: all)",
+    )
     parser.add_argument("--latex", action="store_true", help="the tables as LaTeX too, in report.tex")
     parser.add_argument(
         "--data",
@@ -71,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             best=options.best,
             measures=options.measure,
             size=options.size,
+            formats=options.formats,
             latex=options.latex,
             data=options.data,
         )
@@ -78,6 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0
+
+
+def _formats(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in _FORMATS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(_FORMATS)}")
+    return names
 
 
 def write_report(
@@ -90,6 +109,7 @@ def write_report(
     best: bool = False,
     measures: Sequence[str] | None = None,
     size: str | None = None,
+    formats: Sequence[str] = tuple(_FORMATS),
     latex: bool = False,
     data: bool = False,
 ) -> None:
@@ -98,8 +118,9 @@ def write_report(
     `sweep` are folders of the runs that those were chosen by, `by` the keys that name a group,
     `before` sections that come first. With `best`, each agent's best configuration is reported on, and
     the effect of its numbers is shown from all. `measures` are the columns of tasks.csv that have
-    figures, `size` one of SIZES. Raises UserError if a folder is missing, holds no runs or cannot be
-    written to, if `by` does not tell the groups apart, or if no run has a measure.
+    figures, `size` one of SIZES, `formats` some of png, pdf and svg. Raises UserError if a folder is
+    missing, holds no runs or cannot be written to, if `by` does not tell the groups apart, or if no run
+    has a measure.
     """
     from rich.console import Console
 
@@ -126,7 +147,7 @@ def write_report(
         with drawing(SIZES[size] if size else None):
             report = build(runs, swept, before, summary=summary, measures=measures)
             output.mkdir(parents=True, exist_ok=True)
-            paths = [*_write_files(report, output, latex)]
+            paths = [*_write_files(report, output, formats, latex)]
             if data:
                 accuracies, _ = accuracy_matrices(everything)
                 paths = [*write_study(everything, accuracies, output, measures), *paths]
@@ -143,7 +164,7 @@ def write_report(
         console.print(printable(line), soft_wrap=True, markup=False, highlight=False)
 
 
-def _write_files(report: "Report", output: Path, latex: bool) -> Iterator[Path]:
+def _write_files(report: "Report", output: Path, formats: Sequence[str], latex: bool) -> Iterator[Path]:
     """Write all files of a report and tell their paths, the page last."""
     from continual.report.latex import latex as latex_tables
     from continual.report.markdown import markdown
@@ -156,12 +177,9 @@ def _write_files(report: "Report", output: Path, latex: bool) -> Iterator[Path]:
         yield path
     for picture in report.pictures:
         figure = picture.draw()
-        for path, metadata in (
-            (output / f"{picture.name}.png", {}),
-            (output / f"{picture.name}.pdf", {"CreationDate": None}),
-            (output / f"{picture.name}.svg", {"Date": None}),
-        ):
-            figure.savefig(path, dpi=200, metadata=metadata)
+        for kind in formats:
+            path = output / f"{picture.name}.{kind}"
+            figure.savefig(path, dpi=200, metadata=_FORMATS[kind])
             yield path
     if latex:
         (output / "report.tex").write_text(latex_tables(report), encoding="utf-8")

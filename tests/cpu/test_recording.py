@@ -26,9 +26,20 @@ def test_kernels_products_and_images_are_found_in_order():
     calls = record(step, [weight, out, rows, pixels])
     kinds = [type(call) for call in calls]
     assert kinds.index(Images) < kinds.index(Product) < kinds.index(Kernel)
-    assert torch.equal(weight, before / 2), "the step was done once"
-    x = pixels[rows[0]].flatten(1).float() + 1
-    torch.testing.assert_close(out[0], (x @ before[0].t()).relu())
+    assert torch.equal(weight, before), "the step was not done"
+    assert not out.any()
+
+
+def test_all_kernels_of_a_step_are_one_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+
+    def step(x, y, z):
+        z.copy_(torch.bmm(x.sin(), y.cos()).tanh())
+        z.mul_(torch.bmm(z, y.exp()).sum())
+
+    calls = record(step, [torch.randn(1, 7, 7) for _ in range(3)])
+    assert len({call.address for call in calls if isinstance(call, Kernel)}) > 1
+    assert len(list(tmp_path.rglob("*.main.cpp"))) == 1
 
 
 @pytest.mark.parametrize(

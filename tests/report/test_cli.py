@@ -45,6 +45,17 @@ def test_writes_and_names_its_files(sweep, capsys):
     assert tasks["agent.l2_weight"].tolist() == ["-", "-", "0.01", "0.01"]
 
 
+def test_figures_in_the_formats_that_are_asked_for(sweep, capsys):
+    assert main([str(sweep), "--formats", "png,svg"]) == 0
+    figures = {
+        path.name for path in (sweep / "report").iterdir() if path.stem in FIGURES and path.suffix != ".csv"
+    }
+    assert figures == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    with pytest.raises(SystemExit):
+        main([str(sweep), "--formats", "png,jpg"])
+    assert "'jpg' is none of png, pdf, svg" in capsys.readouterr().err
+
+
 def test_a_second_report_equals_the_first(sweep, tmp_path):
     for name in ("one", "two"):
         assert main([str(sweep), "--output", str(tmp_path / name / "deep")]) == 0
