@@ -22,7 +22,7 @@ from continual.tracking.lock import lock_all
 from continual.tracking.progress import Snapshot
 from continual.tracking.recorder import Recorder
 from continual.tracking.run_status import Outcome
-from continual.tracking.wandb_run import WandbWriter
+from continual.tracking.wandb_run import Outages, WandbWriter
 
 __all__ = ["Interrupted", "Outcome", "train"]
 
@@ -34,11 +34,13 @@ def train(
     replicas: Sequence[Replica],
     report: Callable[[Snapshot], None] = lambda snapshot: None,
     should_stop: Callable[[], bool] = lambda: False,
+    outages: Outages | None = None,
 ) -> list[Outcome]:
     """Train replicas of one structure as one population, and write each one's results to its folder.
 
     Resumes from the replicas' checkpoints where there are any. `report` hears about once a second how far
     the population is; when `should_stop` says so, checkpoints are written and `Interrupted` is raised.
+    `outages` are those of W&B that populations trained before met: they are warned of once.
     A population that does not fit into the device's memory is trained as two halves, one after the other.
     Raises UserError before anything is written if the config or its data will not do, or if another
     process trains one of the runs.
@@ -50,7 +52,8 @@ def train(
             for replica in replicas:
                 frozen.check(replica)
                 run_status.check_data(replica, environment.fingerprint)
-            return _train(replicas, learner, environment, report, should_stop)
+            wandb = WandbWriter(outages)
+            return _train(replicas, learner, environment, wandb, report, should_stop)
     except torch.OutOfMemoryError as error:
         if len(replicas) == 1:
             raise UserError(
@@ -58,20 +61,20 @@ def train(
                 f"or device=cpu ({str(error).splitlines()[0]})"
             ) from error
     # Past the handler: the error held on to all that lay on the device.
-    return fitting.in_halves(replicas, lambda half, say: train(half, say, should_stop), report)
+    return fitting.in_halves(replicas, lambda half, say: train(half, say, should_stop, outages), report)
 
 
 def _train(
     replicas: Sequence[Replica],
     learner: Learner,
     environment: Environment,
+    wandb: WandbWriter,
     report: Callable[[Snapshot], None],
     should_stop: Callable[[], bool],
 ) -> list[Outcome]:
     config = replicas[0].config
     population = building.population(replicas, learner, environment)
-    wandb, fingerprint = WandbWriter(), environment.fingerprint
-    recorders = [Recorder(replica, len(replicas), wandb, fingerprint) for replica in replicas]
+    recorders = [Recorder(replica, len(replicas), wandb, environment.fingerprint) for replica in replicas]
     pause = Pause(population, recorders, config["engine"]["checkpoint_minutes"], report, should_stop)
     try:
         _run_tasks(population, recorders, MetricsConfig(**config["metrics"]), pause)

@@ -19,6 +19,7 @@ from continual.sweep.stopping import StopRequests
 from continual.tracking import run_status
 from continual.tracking.progress import Progress, Snapshot
 from continual.tracking.run_status import Outcome
+from continual.tracking.wandb_run import Outages
 
 if TYPE_CHECKING:
     from continual.sweep.workers import Failure
@@ -67,7 +68,8 @@ class PackedLauncher(Launcher):
                     gpus = visible_gpus(runs[0].config["device"])
                     results = workers.run(populations, how_many, report, stop, manifest.code, gpus)
                 else:
-                    results = [_train_here(p, i, report, stop) for i, p in enumerate(populations)]
+                    outages = Outages()
+                    results = [_train_here(p, i, report, stop, outages) for i, p in enumerate(populations)]
         except Interrupted:
             raise Stopped(
                 "stopped, with checkpoints written; to resume: the same command again, or "
@@ -128,13 +130,17 @@ def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:
 
 
 def _train_here(
-    population: list[Replica], index: int, report: Callable[[int, Snapshot], None], stop: StopRequests
+    population: list[Replica],
+    index: int,
+    report: Callable[[int, Snapshot], None],
+    stop: StopRequests,
+    outages: Outages,
 ) -> "list[Outcome] | Failure":
     from continual import training
     from continual.sweep.workers import Failure
 
     try:
-        return training.train(population, lambda snapshot: report(index, snapshot), stop)
+        return training.train(population, lambda snapshot: report(index, snapshot), stop, outages)
     except training.Interrupted:
         raise
     except UserError as error:

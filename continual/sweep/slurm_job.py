@@ -21,6 +21,7 @@ from continual.sweep.slurm_queue import is_being_cancelled
 from continual.sweep.stopping import StopSignals
 from continual.tracking import run_status
 from continual.tracking.lock import InUseError
+from continual.tracking.wandb_run import Outages
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,12 @@ class PopulationJob(Checkpointable):
 
     def _train(self, stop: StopSignals) -> None:
         waited_until = time.monotonic() + _SECONDS_FOR_ANOTHER
+        outages = Outages()
         while True:
             unfinished = [run for run in self.population if not run_status.has_ended(run)]
             try:
                 for part in by_position(unfinished):
-                    _train_or_say_why(part, stop)
+                    _train_or_say_why(part, stop, outages)
                 return
             except InUseError as error:
                 # A job whose node was given up may live on there for a while.
@@ -81,10 +83,10 @@ class PopulationJob(Checkpointable):
                 time.sleep(5)
 
 
-def _train_or_say_why(part: list[Replica], stop: StopSignals) -> None:
+def _train_or_say_why(part: list[Replica], stop: StopSignals, outages: Outages) -> None:
     """Train runs that are at the same point; an error goes into their folders and stops no other run."""
     try:
-        training.train(part, should_stop=stop)
+        training.train(part, should_stop=stop, outages=outages)
     except (training.Interrupted, InUseError):
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from continual.errors import UserError
 from continual.tracking import frozen
 from continual.tracking.lock import FolderLock
 from continual.tracking.recorded import RecordedRun
-from continual.tracking.wandb_run import WandbRun, WandbWriter
+from continual.tracking.wandb_run import Outages, WandbRun, WandbWriter
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,9 @@ def upload(folder: Path, again: bool = False) -> int:
         raise UserError(f"{folder} holds no runs.")
     arrived: set[str] = set()
     before = missing = 0
+    outages = Outages()
     for first in range(0, len(folders), _AT_A_TIME):
-        writer, sending = WandbWriter(), 0
+        writer, sending = WandbWriter(outages), 0
         with ExitStack() as locks:
             for path in folders[first : first + _AT_A_TIME]:
                 try:

@@ -210,6 +210,7 @@ def _train_all(connection: Connection, code: Mapping[str, Any] | None) -> None:
     """Train what comes down the line until it is closed, which in the middle of a population asks to stop."""
     from continual.errors import UserError
     from continual.provenance import submitted
+    from continual.tracking.wandb_run import Outages
     from continual.training import train
 
     if code is not None:
@@ -219,14 +220,13 @@ def _train_all(connection: Connection, code: Mapping[str, Any] | None) -> None:
         with contextlib.suppress(OSError):  # nobody is there any more
             connection.send((kind, content))
 
+    outages = Outages()
     while True:
         population, dataset = connection.recv()
         if dataset is not None:
             building.use_shared(dataset)
         try:
-            outcomes = train(
-                population, lambda snapshot: say("report", snapshot), should_stop=connection.poll
-            )
+            outcomes = train(population, lambda snapshot: say("report", snapshot), connection.poll, outages)
         except Interrupted:
             return
         except UserError as error:

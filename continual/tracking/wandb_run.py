@@ -40,8 +40,6 @@ _LONGEST_TAG = 64  # characters; W&B refuses longer ones
 _TIMEOUT = 30.0  # seconds until a server counts as out of reach; a run's end may take twice that
 _SHORT_TIMEOUT = 3.0  # where it was out of reach for the runs before
 
-_troubles: set[str] = set()  # what this process has warned of: once is enough, however many runs it trains
-
 
 def section_key(column: str) -> str:
     """Return the W&B key for a column of `tasks.csv`; the part before its first "/" is a section.
@@ -132,16 +130,44 @@ class WandbRun:
         return bool(uploaded == now | {"rows": len(recorded.rows), "status": recorded.status})
 
 
+class Outages:
+    """What is known to go wrong with W&B, shared by the writers of a sweep: each kind is said once."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def is_new(self, kind: str) -> bool:
+        """Whether this is the first time; it is known from now on."""
+        is_new = kind not in self._known
+        self._known.add(kind)
+        return is_new
+
+    def warn(self, kind: str, what: str) -> None:
+        """Say what went wrong, if nothing of this kind did before."""
+        if self.is_new(kind):
+            advice = "training goes on, and `python scripts/sweep.py upload FOLDER` makes it good"
+            _logger.warning("%s; %s.", what, advice)
+
+    def end(self, kind: str) -> None:
+        """It works again."""
+        self._known.discard(kind)
+
+    def last(self, kind: str) -> bool:
+        """Whether something of this kind was wrong when it was last tried."""
+        return kind in self._known
+
+
 class WandbWriter:
     """Writes W&B runs in another process; nothing that goes wrong there is raised here.
 
-    A failure is one warning per process and mode, and the training goes on. `close` is to be called however
-    that ends: runs that were not ended are then left as interrupted. With `agent` it writes the run that a
-    sweep's agent asked for.
+    A failure is one warning for each kind of `outages`, and the training goes on. `close` is to be called
+    however that ends: runs that were not ended are then left as interrupted. With `agent` it writes the run
+    that a sweep's agent asked for.
     """
 
-    def __init__(self, agent: bool = False) -> None:
+    def __init__(self, outages: Outages | None = None, agent: bool = False) -> None:
         self.arrived: set[str] = set()  # folders whose runs the server has in full
+        self._outages = outages or Outages()
         self._agent = agent
         self._offline: list[Replica] = []
         self._process: subprocess.Popen[str] | None = None
@@ -155,7 +181,7 @@ class WandbWriter:
         All rows of one that is not `live` come at once: few of them are written at a time.
         """
         resume = "allow" if resumed and run.mode == "online" else None
-        timeout = _SHORT_TIMEOUT if live and "online" in _troubles else _TIMEOUT
+        timeout = _SHORT_TIMEOUT if live and self._outages.last("online") else _TIMEOUT
         self._patience += 0 if live else _TIMEOUT
         start = {**asdict(run), "resume": resume, "live": live, "timeout": timeout}
         self._send(run, {"start": start})
@@ -188,7 +214,7 @@ class WandbWriter:
             try:
                 recorded = RecordedRun.read(replica)
             except UserError as error:
-                _warn("offline", str(error))
+                self._outages.warn("offline", str(error))
                 continue
             if recorded.has_content:
                 self.write(WandbRun.of(replica), recorded)
@@ -199,7 +225,7 @@ class WandbWriter:
             self._process.stdin.close()
         self._listener.join(self._patience)
         if self._listener.is_alive():
-            _warn("online", "W&B takes too long")
+            self._outages.warn("online", "W&B takes too long")
             self._process.kill()
         self._process.wait()
 
@@ -213,11 +239,10 @@ class WandbWriter:
             process.stdin.flush()
         except OSError as error:
             self._is_lost = True
-            _warn("process", f"W&B's process has ended ({error.strerror})")
+            self._outages.warn("process", f"W&B's process has ended ({error.strerror})")
 
     def _started(self) -> "subprocess.Popen[str]":
-        if "environment" not in _troubles and (names := ignored(os.environ)):
-            _troubles.add("environment")
+        if (names := ignored(os.environ)) and self._outages.is_new("environment"):
             _logger.info("Not read for W&B: %s; use wandb.* of the config instead.", ", ".join(names))
         self._process = subprocess.Popen(
             [sys.executable, "-P", wandb_writer.__file__],
@@ -238,14 +263,7 @@ class WandbWriter:
         with self._process.stdout as lines:
             for message in map(json.loads, lines):
                 if "warning" in message:
-                    _warn(message["kind"], message["warning"])
+                    self._outages.warn(message["kind"], message["warning"])
                 else:
                     self.arrived.add(message["arrived"])
-                    _troubles.discard("online")
-
-
-def _warn(kind: str, what: str) -> None:
-    if kind in _troubles:
-        return
-    _troubles.add(kind)
-    _logger.warning("%s; training goes on, and `python scripts/sweep.py upload FOLDER` makes it good.", what)
+                    self._outages.end("online")

@@ -19,12 +19,6 @@ from tests.sweep.subprocesses import TINY, Script, until
 from tests.tracking.test_wandb_run import logged_rows, read_records
 
 
-@pytest.fixture(autouse=True)
-def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test hears the first warning of its process."""
-    monkeypatch.setattr(wandb_run, "_troubles", set())
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""

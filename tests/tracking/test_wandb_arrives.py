@@ -24,13 +24,10 @@ from tests.tracking.test_wandb_run import (
     ROWS,
     description,
     expected_row,
-    nothing_was_said,
     warnings_of,
     write,
 )
 from tests.tracking.wandb_server import ENTITY, Run, WandbServer
-
-__all__ = ["nothing_was_said"]
 
 EXPECTED = [{**expected_row(row), "_step": row["task"]} for row in ROWS]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import continual
 from continual.tracking import wandb_run, wandb_writer
 from continual.tracking.wandb_run import WandbRun, WandbWriter, section_key
 from continual.training import Interrupted
@@ -36,6 +37,7 @@ OVERRULING = {
     "TRAINING_JOB_NAME": "sagemaker",
     "CURRENT_HOST": "algo-1",
 }
+SMALL = ("env=random_label_digits", "env.num_tasks=1", "env.steps_per_task=3")
 ROWS: list[Row] = [
     {
         "task": task,
@@ -51,12 +53,6 @@ ROWS: list[Row] = [
     }
     for task in range(5)
 ]
-
-
-@pytest.fixture(autouse=True)
-def nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test hears the first warning of its process."""
-    monkeypatch.setattr(wandb_run, "_troubles", set())
 
 
 def description(folder: Path, run_id: str = "run0", **changes: Any) -> WandbRun:
@@ -309,6 +305,16 @@ def test_without_a_valid_key_an_online_run_is_one_warning(
     assert warning.startswith("W&B cannot be reached (AuthenticationError: ")
     assert warning.endswith("`python scripts/sweep.py upload FOLDER` makes it good.")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_sweep_warns_once_and_the_next_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "too-short")
+    two_populations = ("seed=0,1", "engine.max_replicas=1", "engine.compile=false", "wandb.mode=online")
+    for sweep in ("one", "two"):
+        continual.train(*two_populations, *SMALL, folder=tmp_path / sweep, workers=1)
+    assert [w.partition(" (")[0] for w in warnings_of(caplog)] == 2 * ["W&B cannot be reached"]
 
 
 def test_an_agents_environment_does_not_overrule_what_a_run_is(
