@@ -1,5 +1,7 @@
 """Compiled steps: pack invariance bit for bit, and the same results as uncompiled but for rounding."""
 
+from itertools import cycle
+
 import pytest
 import torch
 
@@ -7,13 +9,14 @@ from continual.errors import ConfigError
 from tests import tiny
 from tests.contracts.every import AGENTS, OPTIMIZERS, of_agent, of_optimizer
 
-# Every agent with one optimizer, every optimizer with one agent: compiling takes seconds.
+# Every agent with one optimizer, every optimizer with several agents: compiling takes seconds.
 _CONVNET = ("network=convnet", "network.kernel_sizes=[2]", "network.channels=[3]")
 PAIRS = [
-    *(pytest.param(of_agent(agent), id=agent) for agent in AGENTS),
     *(
-        pytest.param(["agent=l2_init", *of_optimizer(optimizer, everything_on=True)], id=optimizer)
-        for optimizer in OPTIMIZERS
+        pytest.param(
+            [*of_agent(agent), *of_optimizer(optimizer, everything_on=True)], id=f"{agent} {optimizer}"
+        )
+        for agent, optimizer in zip(AGENTS, cycle(OPTIMIZERS), strict=False)
     ),
     pytest.param(["agent=l2_init", *_CONVNET], id="convnet"),
     pytest.param([*of_agent("continual_backprop"), *_CONVNET], id="channels of a convnet that are replaced"),
