@@ -76,8 +76,7 @@ def addresses(sources: Sequence[Source]) -> list[int]:
     with config.patch({**_SETTINGS, "compile_threads": 1}):
         binding = AsyncCompile().cpp_pybinding([], text)
     loaded = ctypes.CDLL(binding.__self__.__file__)
-    found = (ctypes.cast(loaded[_name(i)], ctypes.c_void_p).value for i in range(len(sources)))
-    return [address for address in found if address is not None]
+    return [ctypes.cast(loaded[_name(i)], ctypes.c_void_p).value or 0 for i in range(len(sources))]
 
 
 def _together(sources: Sequence[Source]) -> str:
