@@ -175,7 +175,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         if func is torch.ops.continual.images.default:
             pixels, scale, shift, rows, permutation = args
-            out = torch.empty(len(rows), *pixels.shape[1:])
+            out = torch.empty(len(rows), *pixels.shape[1:], dtype=torch.float32)
             self._calls.append(Images(pixels, scale, shift, rows, permutation, out))
             return out
         if func.is_view:
