@@ -36,6 +36,8 @@ _SETTINGS = {
     "cpp.enable_floating_point_contract_flag": "fast",
     # What an optimiser makes of five or six tensors is used at once, not stored and read again.
     "realize_reads_threshold": 6,
+    # Helper processes for compiling take longer to start and to end than they save on one file.
+    "compile_threads": 1,
 }
 _HEADER = re.compile(r"#include <[^>]+>\n")
 _DECLARED = 'extern "C"  void  kernel('
@@ -73,7 +75,7 @@ def addresses(sources: Sequence[Source]) -> list[int]:
 
     # The compiler binds one function to Python, as usual: nothing calls it, but it knows the file.
     text = _together(sources) + 'extern "C" void kernel() {}\n'
-    with config.patch({**_SETTINGS, "compile_threads": 1}):
+    with config.patch(_SETTINGS):
         binding = AsyncCompile().cpp_pybinding([], text)
     loaded = ctypes.CDLL(binding.__self__.__file__)
     return [ctypes.cast(loaded[_name(i)], ctypes.c_void_p).value or 0 for i in range(len(sources))]

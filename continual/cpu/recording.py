@@ -113,13 +113,11 @@ def traced(
 def _compiled(step: Callable[..., None], tensors: Sequence[Tensor]) -> FunctionType:
     """The Python function that Inductor writes: it takes a list of tensors and calls kernel after kernel."""
     from torch._guards import TracingContext, tracing
-    from torch._inductor import config
     from torch._inductor.compile_fx import compile_fx_inner
 
     graph, mode, fakes = traced(step, tensors)
     # The compiler's cache on the disk is used only where it is told of a mode for tensors without content.
-    # Helper processes for compiling take longer to start and to end than they save on the few kernels.
-    with config.patch({"compile_threads": 1}), tracing(TracingContext(mode)), written_only():
+    with tracing(TracingContext(mode)), written_only():
         made = compile_fx_inner(graph, fakes, is_inference=True)
     function = getattr(getattr(made, "current_callable", None), "__func__", None)
     if not isinstance(function, FunctionType):

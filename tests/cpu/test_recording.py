@@ -28,6 +28,10 @@ def test_kernels_products_and_images_are_found_in_order():
     assert kinds.index(Images) < kinds.index(Product) < kinds.index(Kernel)
     assert torch.equal(weight, before), "the step was not done"
     assert not out.any()
+    cpu.Replay(step, [weight, out, rows], [pixels]).run(1)
+    assert torch.equal(weight, before / 2), "the step was done once"
+    x = pixels[rows[0]].flatten(1).float() + 1
+    torch.testing.assert_close(out[0], (x @ before[0].t()).relu())
 
 
 def test_all_kernels_of_a_step_are_one_file(tmp_path, monkeypatch):
