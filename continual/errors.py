@@ -7,6 +7,10 @@ class UserError(Exception):
     The message is one sentence that names the key, folder or file and says what would be right.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython, and so a notebook, shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(UserError):
     """A config with a key or a value that cannot be used."""

@@ -226,6 +226,14 @@ def test_a_mistake_is_one_sentence_and_nothing_is_written(
     assert everything_in(workplace) == {"file"}
 
 
+def test_a_notebook_shows_the_sentence_alone(workplace: Path) -> None:
+    """The terminal's IPython shows errors with the function that a notebook's kernel has."""
+    mistake = "import continual; continual.train('agnet=l2')"
+    command = [sys.executable, "-m", "IPython", "--colors=NoColor", "-c", mistake]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.stdout + shown.stderr == "ConfigError: agnet: no such key; did you mean agent?\n"
+
+
 @pytest.mark.usefixtures("workplace")
 def test_a_folder_that_is_not_there() -> None:
     with pytest.raises(UserError, match=r"^nowhere: no such folder\.$"):
