@@ -250,7 +250,9 @@ class Composer:
         )
 
     def _options_of(self, key: str) -> list[str]:
-        """The options of a config group; none if this is a key."""
+        """The options of a config group; none if this is a key, as everything with a dot is."""
+        if "." in key:
+            return []  # Hydra would copy all that it knows to look for such a folder
         if key not in self._options:
             loader = self._grammar.loader
             assert loader is not None
@@ -274,11 +276,6 @@ class Composer:
                     f"{override.input_line}: {group} takes the name of one option; "
                     f"to sweep over several, -m {group}={listed}."
                 )
-
-
-def compose(overrides: Sequence[str], own_folder: Path | None = None) -> Composed:
-    """One run's config with these overrides, of which none sweeps; ConfigError if there is no such config."""
-    return Composer(own_folder=own_folder).run(overrides)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from continual import api
-from continual.cli.composing import Composed, compose, config_folder
+from continual.cli.composing import Composed, Composer, config_folder
 from continual.cli.grammar import read_settings
 from continual.config import check_config, num_steps
 from continual.errors import ConfigError, Stopped, UserError
@@ -28,7 +28,10 @@ console = Console(width=1000, highlight=False, markup=False)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done for one agent: its grid, its runs' overrides and length in steps, and where."""
+    """What is to be done for one agent: its grid, its runs' overrides and length in steps, and where.
+
+    `composer` gives the configs of all plans of a command.
+    """
 
     agent: str
     grid: Grid
@@ -36,7 +39,7 @@ class Plan:
     steps: int
     network: str
     place: Place
-    own_folder: Path | None = None
+    composer: Composer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,7 +78,9 @@ def reproduce(chosen: Settings, own_folder: Path | None = None) -> None:
     Raises UserError for a setting that cannot be used and for training that failed.
     """
     published = published_choices(chosen.optimizer)
-    plans = [plan(agent, chosen, own_folder) for agent in named_agents(chosen.agents, list(published))]
+    composer = Composer(own_folder=own_folder)
+    with composer.started():
+        plans = [plan(agent, chosen, composer) for agent in named_agents(chosen.agents, list(published))]
     _check_grid_keys(chosen, plans)
     _announce(plans, chosen)
     if chosen.dry_run:
@@ -99,7 +104,7 @@ def reproduce(chosen: Settings, own_folder: Path | None = None) -> None:
     _report(chosen, choices, final, published)
 
 
-def plan(agent: str, chosen: Settings, own_folder: Path | None = None) -> Plan:
+def plan(agent: str, chosen: Settings, composer: Composer) -> Plan:
     """An agent's plan; ConfigError if its runs have no valid config."""
     overrides = [f"agent={agent}", f"env={chosen.problem}", f"optimizer={chosen.optimizer}"]
     overrides += [] if chosen.num_tasks is None else [f"env.num_tasks={chosen.num_tasks}"]
@@ -110,7 +115,7 @@ def plan(agent: str, chosen: Settings, own_folder: Path | None = None) -> Plan:
             swept[one.key] = one.value
         else:
             overrides.append(text)
-    composed = compose(["sweep=paper", *overrides], own_folder)
+    composed = composer.run(["sweep=paper", *overrides])
     if composed.launcher.get("detach"):
         raise ConfigError(
             "hydra.launcher.detach=true: there are no results to choose a configuration by, because detached "
@@ -126,8 +131,8 @@ def plan(agent: str, chosen: Settings, own_folder: Path | None = None) -> Plan:
         if "." in key and key not in composed.params and _has(composed.config, key)
     }
     grid = from_sweeper({**composed.params, **dict.fromkeys(added, 0)}, {**replaced, **swept})
-    grid = _resolved(grid, overrides, own_folder)
-    one_of = Plan(agent, grid, overrides, 0, composed.choices["network"], _place(composed), own_folder)
+    grid = _resolved(grid, overrides, composer)
+    one_of = Plan(agent, grid, overrides, 0, composed.choices["network"], _place(composed), composer)
     config = _check(one_of, {**grid.points[0], "seed": chosen.seeds[0]})
     return replace(one_of, steps=num_steps(config))
 
@@ -217,7 +222,7 @@ def _train(one: Plan, seeds: Sequence[int], folder: Path, *more: str) -> None:
         f"hydra.sweep.subdir='{','.join(names)}/seed=${{seed}}'",
         *more,
         folder=folder,
-        config_dir=one.own_folder,
+        config_dir=one.composer.own_folder,
     )
     if trained.failed:
         failed, every = trained.failed, len(trained.results)
@@ -230,18 +235,18 @@ def _train(one: Plan, seeds: Sequence[int], folder: Path, *more: str) -> None:
 
 def _check(one: Plan, point: Point) -> Mapping[str, Any]:
     """The config of a point of a plan's grid; ConfigError if it cannot be trained."""
-    config = compose([*one.overrides, *_assignments(point)], one.own_folder).config
+    config = one.composer.run([*one.overrides, *_assignments(point)]).config
     check_config(config)
     return config
 
 
-def _resolved(grid: Grid, overrides: Sequence[str], own_folder: Path | None) -> Grid:
+def _resolved(grid: Grid, overrides: Sequence[str], composer: Composer) -> Grid:
     """The grid with numbers where it has texts that stand for them, such as `${steps_of_tasks:2}`."""
 
     def resolved(key: str, value: Any) -> Any:
         if not isinstance(value, str) or "${" not in value:
             return value
-        return _node(compose([*overrides, f"{key}={value}"], own_folder).config, key)
+        return _node(composer.run([*overrides, f"{key}={value}"]).config, key)
 
     return Grid({key: [resolved(key, value) for value in values] for key, values in grid.values.items()})
 

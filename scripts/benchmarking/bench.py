@@ -13,7 +13,7 @@ from benchmarking import contender, footprint
 from benchmarking.contender import Clock, Contender, Kind
 from benchmarking.results import Speed
 from continual import building
-from continual.cli.composing import compose
+from continual.cli.composing import Composer
 from continual.cli.jobs import run_of
 from continual.config import Replica
 from continual.datasets.mnist import mnist
@@ -60,7 +60,7 @@ class Bench:
     def compose(self, problem: Problem, *overrides: str, replicas: int = 1) -> list[Replica]:
         """Replicas of this problem with the seeds 0, 1, ...; ConfigError if they cannot be run."""
         settings = [f"device={self.device}", f"engine.compile={str(not self.quick).lower()}"]
-        run = run_of(compose([*problem.overrides, *settings, *overrides]), "benchmark")
+        run = run_of(Composer().run([*problem.overrides, *settings, *overrides]), "benchmark")
         return [dataclasses.replace(run, config={**run.config, "seed": seed}) for seed in range(replicas)]
 
     def population(self, problem: Problem, *overrides: str, replicas: int) -> Contender:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from continual.cli import grammar
-from continual.cli.composing import Composer, compose
+from continual.cli.composing import Composer
 from continual.errors import ConfigError
 
 
@@ -89,7 +89,8 @@ def test_a_folder_of_own_options_stands_beside_those_that_are_asked_for(tmp_path
         (tmp_path / name / "agent" / f"{name[:3]}.yaml").write_text("_target_: continual.agents.l2.L2\n")
     searchpath = f"hydra.searchpath=[file://{tmp_path / 'one'}]"
     for agent in ("one", "it's"[:3]):
-        composed = compose([f"agent={grammar.quoted(agent)}", searchpath], tmp_path / "it's two, [x]")
+        composer = Composer(own_folder=tmp_path / "it's two, [x]")
+        composed = composer.run([f"agent={grammar.quoted(agent)}", searchpath])
         assert composed.choices["agent"] == agent
 
 
@@ -108,7 +109,7 @@ def test_settings_are_plain_values() -> None:
 
 def test_what_is_composed_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTINUAL_DATA_DIR", "there")
-    composed = compose(["agent=l2_init", "sweep=paper", "env=permuted_mnist"])
+    composed = Composer().run(["agent=l2_init", "sweep=paper", "env=permuted_mnist"])
     assert composed.config["data_dir"] == "there"
     assert composed.params["seed"] == "0,1,2"
     assert composed.launcher["_target_"] == "continual.sweep.packed.PackedLauncher"
