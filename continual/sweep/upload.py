@@ -34,7 +34,7 @@ def upload(folder: Path, again: bool = False) -> int:
         raise UserError(f"{folder} holds no runs.")
     arrived: set[str] = set()
     before = missing = 0
-    outages = Outages()
+    outages = Outages("the same command sends what is missing")
     for first in range(0, len(folders), _AT_A_TIME):
         writer, sending = WandbWriter(outages), 0
         with ExitStack() as locks:

@@ -133,7 +133,10 @@ class WandbRun:
 class Outages:
     """What is known to go wrong with W&B, shared by the writers of a sweep: each kind is said once."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, advice: str = "training goes on, and `python scripts/sweep.py upload FOLDER` makes it good"
+    ) -> None:
+        self._advice = advice
         self._known: set[str] = set()
 
     def is_new(self, kind: str) -> bool:
@@ -145,8 +148,7 @@ class Outages:
     def warn(self, kind: str, what: str) -> None:
         """Say what went wrong, if nothing of this kind did before."""
         if self.is_new(kind):
-            advice = "training goes on, and `python scripts/sweep.py upload FOLDER` makes it good"
-            _logger.warning("%s; %s.", what, advice)
+            _logger.warning("%s; %s.", what, self._advice)
 
     def end(self, kind: str) -> None:
         """It works again."""

@@ -170,6 +170,17 @@ def test_what_is_trained_now_or_damaged_is_missing(
     assert "runs sent: 1; at W&B before: 0; missing: 4" in caplog.text
 
 
+def test_what_cannot_be_sent_is_for_the_same_command(
+    tmp_path: Path, npz: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(tmp_path, npz, "disabled")
+    monkeypatch.setenv("WANDB_API_KEY", "too-short")
+    assert main(["upload", str(tmp_path)]) == 1
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("W&B cannot be reached (AuthenticationError: ")
+    assert warning.endswith("; the same command sends what is missing.")
+
+
 def test_a_folder_without_runs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["upload", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path} holds no runs.\n"
