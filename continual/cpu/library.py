@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from continual.cpu.errors import Unavailable
+from continual.machine import compile_cache
 
 _SOURCES = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
@@ -42,9 +43,7 @@ def library() -> ctypes.CDLL:
 
 def _folder() -> Path:
     """Beside the code that torch.compile keeps."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir  # takes a second
-
-    folder = Path(cache_dir()) / "continual"
+    folder = Path(compile_cache()) / "continual"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

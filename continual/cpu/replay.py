@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import torch
@@ -27,9 +28,11 @@ class Replay:
     def __init__(self, step: Callable[..., None], inputs: Sequence[Tensor], shared: Sequence[Tensor]) -> None:
         if torch.get_num_threads() > 1:
             raise Unavailable("it has several threads")
-        self._library = library()
         first = [tensor[:1].clone() for tensor in inputs]
-        self._calls = record(step, [*first, *shared])
+        with ThreadPoolExecutor(max_workers=1) as meanwhile:  # both take seconds where nothing is built
+            built = meanwhile.submit(library)
+            self._calls = record(step, [*first, *shared])
+            self._library = built.result()
         self._held = (list(inputs), list(shared))
         replicas = len(inputs[0])
         places = _Places(first, inputs, replicas)
