@@ -465,6 +465,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
     assert app.main(arguments(tmp_path / "run")) == 1
     assert str(folder) in capsys.readouterr().err
 
+    assert app.main(arguments(folder)) == 1
+    assert capsys.readouterr().err == (
+        f"error: the output folder {folder} cannot be written (Not a directory: {folder}); "
+        "choose another with dir.\n"
+    )
+
 
 @pytest.mark.slow
 def test_killed_at_random_moments(undisturbed: Undisturbed, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from continual.reproduce.estimate import Place, estimate, finished, place
 from continual.reproduce.grid import Grid, Point, from_sweeper
 from continual.reproduce.selection import Choice, select
 from continual.reproduce.settings import Settings, defaults_file, named_agents, read
+from continual.sweep.folders import check_writable
 
 console = Console(width=1000, highlight=False, markup=False)
 
@@ -85,6 +86,7 @@ def reproduce(chosen: Settings, own_folder: Path | None = None) -> None:
     _announce(plans, chosen)
     if chosen.dry_run:
         return
+    check_writable(Path(chosen.dir), "dir")
     choices: dict[str, Choice] = {}
     final: list[Path] = []
     _submit(plans, chosen.sweep_seeds, sweep_folder, chosen)

@@ -8,8 +8,11 @@ from pathlib import Path
 from continual.errors import ConfigError
 
 
-def check_writable(folder: Path) -> None:
-    """ConfigError if this folder, which need not be there yet, cannot be made or written to."""
+def check_writable(folder: Path, setting: str = "hydra.run.dir or, for a sweep, hydra.sweep.dir") -> None:
+    """ConfigError if this folder, which need not be there yet, cannot be made or written to.
+
+    `setting` is what names another one.
+    """
     existing = folder
     try:
         while not _exists(existing):
@@ -25,7 +28,7 @@ def check_writable(folder: Path) -> None:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
             f"the output folder {folder} cannot be written ({reason}: {existing}); "
-            "choose another with hydra.run.dir or, for a sweep, hydra.sweep.dir."
+            f"choose another with {setting}."
         ) from error
 
 
