@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from continual.report.layout import Layout, about, lay_out, shortened
+from continual.report.layout import Layout, about, lay_out, wrapped
 from continual.report.looks import mark
 from continual.report.measures import heading, in_words
 from continual.report.runs import Runs
@@ -123,8 +123,9 @@ def totals_figure(runs: Runs, layout: Layout) -> Figure:
     """The score: a point per group, the best on top, with its interval and its seeds as ticks."""
     panels = layout.panels()
     longest = max(len(members) for _, members in panels)
-    figure, axes = panel_grid(len(panels), height=1.0 + 0.26 * longest)
-    names = {name: shortened(name) for name in layout.styles}
+    names = {name: wrapped(name) for name in layout.styles}
+    each = 0.1 + 0.16 * max(map(_num_lines, names.values()))
+    figure, axes = panel_grid(len(panels), height=1.0 + each * longest)
     for axis, (title, members) in zip(axes, panels, strict=True):
         for place, (group, row) in enumerate(members.iterrows()):
             number = layout.labels.index(row["label"])
@@ -149,11 +150,19 @@ def totals_figure(runs: Runs, layout: Layout) -> Figure:
         axis.set_xlabel(runs.scores[int(members.index[0])].words)
         plain_axis(axis, grid="x")
     if _size.get() is None:
-        figure.set_figwidth(
-            figure.get_figwidth() + 0.07 * max(map(len, names.values())) * min(2, len(panels))
-        )
+        widest = max(map(_num_letters, names.values()))
+        figure.set_figwidth(figure.get_figwidth() + 0.07 * widest * min(2, len(panels)))
     headings(figure, axes, layout.score.heading, f"{about(runs, layout)}, ticks: seeds")
     return figure
+
+
+def _num_letters(name: str) -> int:
+    """Of the longest of a name's lines."""
+    return max(map(len, name.splitlines()))
+
+
+def _num_lines(name: str) -> int:
+    return name.count("\n") + 1
 
 
 def _font() -> float:
@@ -195,20 +204,23 @@ def legend(figure: Figure, axes: Sequence[Axes], order: Sequence[str] = ()) -> N
         if not str(line.get_label()).startswith("_")
     }
     names = sorted(lines, key=lambda name: order.index(name.strip()) if name.strip() in order else -1)
-    shown = [shortened(name) for name in names]
+    shown = [wrapped(name) for name in names]
+    widest = max(map(_num_letters, shown))
+    tallest = max(map(_num_lines, shown))
     handles = [lines[name] for name in names]
     size = _size.get()
     if size is not None:
-        width = size.font * (0.009 * max(map(len, shown)) + 0.05)
+        width = size.font * (0.009 * widest + 0.05)
         columns = max(1, int(size.width / width))
-        figure.set_figheight(figure.get_figheight() + 0.022 * size.font * -(-len(shown) // columns))
+        rows = -(-len(shown) // columns) * tallest
+        figure.set_figheight(figure.get_figheight() + 0.022 * size.font * rows)
         figure.legend(handles, shown, loc="outside lower center", frameon=False, ncols=columns)
     elif len(axes) == 1 and len(lines) <= 3:
         axes[0].legend(handles, shown, frameon=False)
     else:
         # As many columns as fit beside the axes.
-        columns = -(-len(lines) // max(10, int(3.5 * figure.get_figheight())))
-        figure.set_figwidth(figure.get_figwidth() + columns * (0.6 + 0.075 * max(map(len, shown))))
+        columns = -(-len(lines) * tallest // max(10, int(3.5 * figure.get_figheight())))
+        figure.set_figwidth(figure.get_figwidth() + columns * (0.6 + 0.075 * widest))
         figure.legend(handles, shown, loc="outside right upper", frameon=False, ncols=columns)
 
 

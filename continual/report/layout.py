@@ -1,5 +1,6 @@
 """What every figure agrees on: which groups are drawn, in which panel, under which label, in which style."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,9 +95,14 @@ def common_names(runs: Runs) -> list[str]:
     return [display_name(group, option) for group, option in runs.common.items()]
 
 
-def shortened(name: str, longest: int = 48) -> str:
-    """A name that leaves room for what it names."""
-    return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
+def wrapped(name: str) -> str:
+    """A name in up to three lines, which leave room for what it names.
+
+    It is not cut after the first, because names often differ at their ends only.
+    """
+    return textwrap.fill(
+        name, width=48, max_lines=3, placeholder="\N{HORIZONTAL ELLIPSIS}", break_on_hyphens=False
+    )
 
 
 def about(runs: Runs, layout: Layout) -> str:

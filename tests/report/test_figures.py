@@ -175,6 +175,18 @@ def test_long_names_leave_room_for_the_axis(write_run, tmp_path):
         assert figure.axes[0].get_window_extent().width / figure.dpi > 3.5
 
 
+def test_long_names_that_differ_at_their_ends_are_told_apart(write_run, tmp_path):
+    names = [f"one of the two very long names that go on to their ends, which is {end}" for end in "ab"]
+    for name, accuracy in zip(names, (0.6, 0.5), strict=True):
+        write_run(name[-1], 0, (accuracy, accuracy), nodes={"agent": {**L2_INIT, "name": name}})
+    runs = load(tmp_path)
+    totals = totals_figure(runs, lay_out(runs))
+    ticks = [text.get_text() for text in totals.axes[0].get_yticklabels()]
+    for shown in (legend(online_accuracy_figure(runs)), ticks):
+        assert [text.replace("\n", " ") for text in shown] == [f"name={name}" for name in names]
+        assert max(len(line) for text in shown for line in text.splitlines()) <= 48
+
+
 def test_an_agent_combined_with_another_has_both_names(write_run, tmp_path):
     plus = {"_target_": "continual.agents.l2.L2", "l2_weight": 0.1}
     for place, second in enumerate([None, plus]):
