@@ -204,6 +204,8 @@ class WandbWriter:
             self.log(run, {**row, "score": score})
         if folder.summary:
             self.end(run, folder.summary)
+        else:
+            self._send(run, {"interrupted": True})
 
     def write_on_close(self, replica: Replica) -> None:
         """Write an offline run when this writer is closed: it can then no longer change, or has paused."""

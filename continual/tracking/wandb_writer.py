@@ -5,9 +5,9 @@ its seconds of start nor what it keeps for a whole process (settings, environmen
 
 Each line of standard input is a message in JSON. The first of a run is `{"run": ..., "start": {...}}`; then
 comes one `{"run": ..., "row": {...}, "step": ...}` per task, and at last a `{"run": ..., "summary": {...},
-"failed": ...}`. A run without its last message when the input ends was interrupted. Each line of standard
-output is a message in JSON too: `{"warning": ..., "kind": ...}`, or `{"arrived": ...}` for a run that the
-server has in full.
+"failed": ...}`, or `{"run": ..., "interrupted": true}`, as which a run without a last message counts when
+the input ends. Each line of standard output is a message in JSON too: `{"warning": ..., "kind": ...}`, or
+`{"arrived": ...}` for a run that the server has in full.
 
 This file imports nothing of `continual`: it starts in 0.1 s, and torch does not come with it.
 """
@@ -49,6 +49,7 @@ class RunWriter(threading.Thread):
         self.messages: queue.Queue[Message | None] = queue.Queue(0 if start["live"] else _WAITING)
         self._start, self._shared = start, shared
         self._waits_since = 0.0
+        self._is_over = False
 
     def run(self) -> None:
         """Write the run; a failure becomes a warning."""
@@ -65,12 +66,20 @@ class RunWriter(threading.Thread):
         except Exception as error:  # whatever it is, the run can be written later
             waited = time.monotonic() - self._waits_since
             self._shared.failed(self._start, error, waited >= self._start["timeout"])
-            while self.messages.get():  # nobody is to wait for this run
+            for _ in self._coming():  # nobody is to wait for this run
                 pass
+
+    def _coming(self) -> Iterator[Message]:
+        """The messages that have not been read, as they come, until the last."""
+        while not self._is_over:
+            message = self.messages.get()
+            self._is_over = message is None
+            if message is not None:
+                yield message
 
     def _write(self, run: "wandb.Run") -> None:
         start, rows, last = self._start, 0, Message()
-        while message := self.messages.get():
+        for message in self._coming():
             if "row" in message:
                 run.log(message["row"], step=message["step"], commit=True)
                 rows += 1
@@ -233,10 +242,12 @@ def main() -> None:
             if "start" in message:
                 writers[message["run"]] = RunWriter(message["start"], shared)
                 writers[message["run"]].start()
-            else:
-                writers[message["run"]].messages.put(dict(message))
-                if "summary" in message:
-                    writers[message["run"]].messages.put(None)
+                continue
+            messages = writers[message["run"]].messages
+            if "interrupted" not in message:
+                messages.put(dict(message))
+            if "row" not in message:
+                messages.put(None)
         for writer in writers.values():
             writer.messages.put(None)
         for writer in writers.values():

@@ -1,18 +1,22 @@
 """Real offline runs, read back from the disk, and every way in which W&B may fail."""
 
+import io
 import json
 import logging
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import continual
 from continual.tracking import wandb_run, wandb_writer
+from continual.tracking.recorded import RecordedRun
 from continual.tracking.wandb_run import WandbRun, WandbWriter, section_key
 from continual.training import Interrupted
 from tests import tiny
@@ -247,6 +251,41 @@ def test_a_run_that_is_written_again_replaces_what_was_not_synced(tmp_path: Path
     write(run, summary=DONE, resumed=True)
     assert after.exists()
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
+
+
+def test_more_interrupted_runs_than_are_written_at_a_time_with_more_rows_than_wait(tmp_path: Path) -> None:
+    rows: list[Row] = [{"task": task} for task in range(wandb_writer._WAITING + 2)]
+    recorded = RecordedRun(rows, [None] * len(rows), summary=None)
+    writer = WandbWriter()
+    for i in range(wandb_writer._AT_A_TIME + 1):
+        writer.write(description(tmp_path / str(i), f"run{i}"), recorded)
+    writer.close()
+    for folder in tmp_path.iterdir():
+        records = read_records(folder)
+        assert len(logged_rows(records)) == len(rows)
+        assert len(of_type(records, "preempting")) == 1
+
+
+@pytest.mark.parametrize("summary", [None, DONE])
+def test_a_failure_at_a_runs_end_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, summary: dict[str, Any] | None
+) -> None:
+    run = Mock()
+    run.finish.side_effect = OSError("no room")
+    monkeypatch.setattr(wandb_writer, "_open", lambda start: run)
+    out = io.StringIO()
+    start = {**asdict(description(tmp_path)), "live": False, "timeout": 1}
+    writer = wandb_writer.RunWriter(start, wandb_writer.Shared(out))
+    writer.start()
+    for message in [
+        {"row": {"task": 0}, "step": 0},
+        *([{"summary": summary, "failed": False}] if summary else []),
+        None,
+    ]:
+        writer.messages.put(message)
+    writer.join(timeout=10)
+    assert not writer.is_alive()
+    assert json.loads(out.getvalue())["warning"] == "W&B runs cannot be written (OSError: no room)"
 
 
 @pytest.mark.parametrize("mode", ["disabled", "offline"])
