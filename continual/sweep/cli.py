@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -21,7 +22,7 @@ from continual.sweep import slurm_queue
 from continual.sweep.manifest import Manifest
 from continual.sweep.states import SweepState, look, queue_of, seconds_left
 from continual.sweep.stopping import StopSignals, request_stop
-from continual.tracking.lock import FolderLock, holder
+from continual.tracking.lock import FolderLock, InUseError, holder
 
 if TYPE_CHECKING:
     from continual.config import Replica
@@ -87,7 +88,7 @@ def wait(manifest: Manifest, asked: argparse.Namespace) -> int:
     if queue_of(manifest) and holder(manifest.sweep) is None:
         return resume(manifest, asked)
     with StopSignals() as stop:
-        found = look(manifest)
+        found = look(_now(manifest))
         if found.is_alive:
             print(f"waiting for {found.owner or 'the runs that still train'}", flush=True)
         while found.is_alive:
@@ -95,7 +96,7 @@ def wait(manifest: Manifest, asked: argparse.Namespace) -> int:
                 raise UserError("stopped waiting; the sweep itself goes on training.")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             if holder(manifest.sweep) is None:
-                found = look(manifest)
+                found = look(_now(manifest))
     unfinished = [name for name, run in found.runs.items() if run.state not in (*_ENDED, "failed")]
     if unfinished:
         raise UserError(
@@ -117,7 +118,7 @@ def cancel(manifest: Manifest, asked: argparse.Namespace) -> int:
                 raise UserError(f"{owner} has not stopped yet; it will after its chunk of steps.")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         # What it has submitted meanwhile.
-        jobs = _cancel_jobs(Manifest.read(manifest.sweep) or manifest)
+        jobs = _cancel_jobs(_now(manifest))
     what = "the sweep is stopped" if owner and not jobs else f"{len(jobs)} jobs cancelled"
     print(f"{what}; to resume: python scripts/sweep.py resume {manifest.sweep}")
     return 0
@@ -127,11 +128,19 @@ def _cancel_jobs(manifest: Manifest) -> list[str]:
     """Cancel the sweep's jobs in SLURM's queue; returns them."""
     jobs = list(queue_of(manifest))
     slurm_queue.cancel(jobs)
-    names = (name for job in jobs for name in manifest.submissions[job])
-    manifest.cancelled = list(dict.fromkeys([*manifest.cancelled, *names]))
-    if jobs and holder(manifest.sweep) is None:  # otherwise the process that waits for the jobs notes it
-        manifest.write()
+    if jobs:
+        # The process that waits for the jobs, if there is one, has the lock and notes it.
+        with contextlib.suppress(InUseError), FolderLock(manifest.sweep):
+            manifest = _now(manifest)
+            names = (name for job in jobs for name in manifest.submissions[job])
+            manifest.cancelled = list(dict.fromkeys([*manifest.cancelled, *names]))
+            manifest.write()
     return jobs
+
+
+def _now(manifest: Manifest) -> Manifest:
+    """The manifest as it is by now: whoever has the sweep's lock may add to it."""
+    return Manifest.read(manifest.sweep) or manifest
 
 
 def resume(manifest: Manifest, asked: argparse.Namespace) -> int:
@@ -139,6 +148,7 @@ def resume(manifest: Manifest, asked: argparse.Namespace) -> int:
     from continual.sweep.launcher import finish, from_manifest  # which import torch
 
     with FolderLock(manifest.sweep):
+        manifest = _now(manifest)
         launcher = from_manifest(manifest)
         runs, lost = _runs(manifest, asked.trust)
         if Path(manifest.directory).is_dir():

@@ -9,12 +9,13 @@ from typing import Any
 
 from continual import schema
 from continual.config import Config, Replica, check_here
-from continual.errors import ConfigError
-from continual.identity import OWN_TARGETS
+from continual.errors import ConfigError, UserError
+from continual.identity import OWN_TARGETS, config_hash
 from continual.provenance import submitted
 from continual.sweep.jobs import Job
 from continual.sweep.manifest import Manifest
 from continual.sweep.others import wait_for_others
+from continual.sweep.states import queue_of
 from continual.sweep.stopping import StopRequests
 from continual.tracking import frozen
 from continual.tracking.run_status import forget_failure, has_ended, outcome_of
@@ -32,9 +33,13 @@ class Launcher(ABC):
         """ConfigError if a run of this config cannot be trained where this launcher trains."""
         check_here(config)
 
+    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> None:
+        """Wait until no other process trains one of these runs; see `wait_for_others`."""
+        wait_for_others(runs, stop)
+
     @abstractmethod
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
-        """Train these runs, in populations; returns why some did not finish, by folder.
+        """Train these runs, which it has claimed, in populations; returns why some did not finish, by folder.
 
         Where a run failed, its folder says so too. Stopped when `stop` says so, with checkpoints written.
         """
@@ -74,6 +79,7 @@ def launch(
     launcher, for whoever resumes the sweep. Returns why some runs did not finish, by folder.
     """
     manifest = Manifest.read(sweep) or Manifest.begin(sweep)
+    _refuse_other_configs(jobs, manifest)
     manifest.launcher = dict(node)
     for job in jobs:
         manifest.add(job.run, job.number, job.overrides)
@@ -83,6 +89,20 @@ def launch(
         if outcome_of(job.run) is None:
             frozen.write(job.run, job.hydra)
     return finish([job.run for job in jobs], manifest, launcher)
+
+
+def _refuse_other_configs(jobs: Sequence[Job], manifest: Manifest) -> None:
+    """UserError if a job in SLURM's queue has another config for one of these runs, such as fewer tasks."""
+    hashes = {manifest.name(job.run.folder): config_hash(job.run.config) for job in jobs}
+    changed = {n for n, now in hashes.items() if n in manifest.runs and manifest.runs[n].config_hash != now}
+    queue = queue_of(manifest) if changed else {}
+    theirs = [job for job in queue if changed.intersection(manifest.submissions[job])]
+    if theirs:
+        raise UserError(
+            f"{manifest.sweep} has {len(theirs)} jobs in SLURM's queue with other configs for these runs, "
+            "such as fewer tasks; wait for them or cancel them first: "
+            f"python scripts/sweep.py wait|cancel {manifest.sweep}"
+        )
 
 
 def finish(runs: Sequence[Replica], manifest: Manifest, launcher: Launcher) -> Mapping[Path, str]:
@@ -103,7 +123,7 @@ def _finish(runs: Sequence[Replica], manifest: Manifest, launcher: Launcher) -> 
     if not unfinished:
         return {}
     with StopRequests(manifest.sweep) as stop:
-        wait_for_others(unfinished, stop)
+        launcher.claim(unfinished, manifest, stop)
         for run in unfinished:
             forget_failure(run)
         reasons = launcher.train(unfinished, manifest, stop)

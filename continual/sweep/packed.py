@@ -17,6 +17,7 @@ from continual.sweep.others import record_unless_held
 from continual.sweep.states import ProgressFile
 from continual.sweep.stopping import StopRequests
 from continual.tracking import run_status
+from continual.tracking.frozen import targets
 from continual.tracking.progress import Progress, Snapshot
 from continual.tracking.run_status import Outcome
 from continual.tracking.wandb_run import Outages
@@ -37,13 +38,17 @@ class PackedLauncher(Launcher):
     def __init__(self, workers: Literal["auto"] | Count = "auto") -> None:
         self.workers = workers
 
+    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> None:
+        """See Launcher; UserError if SLURM is still to train some of them."""
+        _refuse_if_queued(manifest, runs)
+        super().claim(runs, manifest, stop)
+
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
         """See Launcher."""
         # A second: a sweep that is finished does without.
         from continual.pausing import Interrupted
         from continual.sweep import workers
 
-        _refuse_if_queued(manifest, runs)
         populations, how_many = self._populations(runs)
         log.info(
             "training %d population%s in %d process%s",
@@ -81,7 +86,8 @@ class PackedLauncher(Launcher):
         for population, result in zip(populations, results, strict=True):
             if isinstance(result, workers.Failure):
                 record_unless_held(population, result.reason)
-                reasons |= {run.folder: result.reason for run in population}
+                unfinished = [run for run in population if run_status.outcome_of(run) is None]
+                reasons |= {run.folder: result.reason for run in unfinished}
         return reasons
 
     def _populations(self, runs: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
@@ -113,8 +119,7 @@ def _standing(population: Sequence[Replica]) -> Snapshot:
 
 def names_main(run: Replica) -> bool:
     """Whether a run's config names what the main module of this process defines, as a notebook does."""
-    nodes = [*run.config.values(), run.config["env"].get("dataset")]
-    return any(isinstance(node, dict) and str(node.get("_target_")).startswith("__main__.") for node in nodes)
+    return any(target.startswith("__main__.") for target in targets(run.config))
 
 
 def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:

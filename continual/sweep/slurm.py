@@ -99,6 +99,9 @@ class SlurmLauncher(Launcher):
             )
         check_engine(config, "cuda" if self._gpus and config["device"] != "cpu" else "cpu")
 
+    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> None:
+        """Nothing: what the sweep's own jobs train is waited for below, and a job waits for anyone else."""
+
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
         """Submit what is not in the queue already and, unless detached, wait for all; see Launcher."""
         if shutil.which("sbatch") is None:
@@ -170,8 +173,9 @@ class SlurmLauncher(Launcher):
     def _wait(
         self, watched: dict[str, "_Watched"], manifest: Manifest, stop: StopRequests
     ) -> dict[Path, str]:
-        """Wait until the runs of these jobs have ended; returns why some have not, by folder."""
+        """Wait until the runs of these jobs have ended; returns why some did not finish, by folder."""
         reasons: dict[Path, str] = {}
+        runs = [run for one in watched.values() for run in one.population]
         missing: set[str] = set()
         progress = _Lines(sum(len(one.population) for one in watched.values()))
         next_look = 0.0
@@ -198,7 +202,8 @@ class SlurmLauncher(Launcher):
                     missing = gone
             if watched:
                 time.sleep(min(_SECONDS_BETWEEN_LOOKS, self._poll_seconds))
-        return reasons
+        failures = {run.folder: run_status.failure(run) for run in runs}
+        return reasons | {folder: reason for folder, reason in failures.items() if reason is not None}
 
     def _after_loss(self, job: str, one: "_Watched", manifest: Manifest) -> tuple[str, dict[str, "_Watched"]]:
         """A job left the queue with unfinished runs: why they stay so, or the jobs that resume them."""

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from submitit import JobEnvironment
 from submitit.helpers import Checkpointable
 
 from continual import training
@@ -55,7 +56,7 @@ class PopulationJob(Checkpointable):
                     self._train(stop)
                     break
                 except training.Interrupted:
-                    if stop.came == _MAKE_ROOM and not is_being_cancelled(os.environ["SLURM_JOB_ID"]):
+                    if stop.came == _MAKE_ROOM and not is_being_cancelled(JobEnvironment().job_id):
                         log.info("asked to make room: the checkpoints are written.")
                         requeue = stop.handler_before(_MAKE_ROOM)
                         requeue(_MAKE_ROOM, None)  # ends the process

@@ -94,7 +94,7 @@ def read(folder: Path, group: str, trusted: Sequence[str] | None = ()) -> Replic
     """
     run = load(folder, group)
     saved = folder / ".hydra" / "config.yaml"
-    for target in _targets(run.config) if trusted is not None else ():
+    for target in targets(run.config) if trusted is not None else ():
         known = (OWN_TARGETS.removesuffix("."), *(trusted or ()))
         if not any(f"{target}.".startswith(f"{name}.") for name in known):
             raise ConfigError(
@@ -161,7 +161,7 @@ def _load(path: Path) -> Any:
     return yaml.load(path.read_bytes(), Loader=_Loader)
 
 
-def _targets(node: object) -> Iterator[str]:
+def targets(node: object) -> Iterator[str]:
     """All that a config names to be called, wherever it does."""
     if isinstance(node, dict):
         if "_target_" in node:
@@ -169,4 +169,4 @@ def _targets(node: object) -> Iterator[str]:
         node = list(node.values())
     if isinstance(node, list):
         for inner in node:
-            yield from _targets(inner)
+            yield from targets(inner)

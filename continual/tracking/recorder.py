@@ -58,6 +58,7 @@ class Recorder:
         self._columns: Row = {}
         self._declared = declared_score(replica.config)
         self._diverged_at = 0
+        self._is_over = False
         self._seconds_before = 0.0
         self._started = time.monotonic()
         self._hash, self._resume_hash = config_hash(replica.config), resume_hash(replica.config)
@@ -182,7 +183,9 @@ class Recorder:
         self._folder.drop_checkpoints(keep_last=self.replica.config["engine"]["keep_checkpoint"])
 
     def fail(self, reason: str) -> None:
-        """The program stopped with an error."""
+        """The program stopped with an error; a run that was over by then stays as it ended."""
+        if self._is_over:
+            return
         self.status = "failed"
         # Where there is no room for a checkpoint, there may be none for this: it was said anyway.
         with contextlib.suppress(StorageError):
@@ -209,6 +212,7 @@ class Recorder:
             **more,
         }
         self._folder.write_summary(summary)
+        self._is_over = True
         if self._wandb and self._live:
             self._wandb.end(self._live, summary)
 

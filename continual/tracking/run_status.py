@@ -51,6 +51,12 @@ def has_ended(replica: Replica) -> bool:
     return summary is not None and not _is_shorter(summary, replica)
 
 
+def failure(replica: Replica) -> str | None:
+    """Why this run failed; None if it did not."""
+    summary = read_summary(replica.folder)
+    return str(summary.get("error")) if summary is not None and summary["status"] == "failed" else None
+
+
 def forget_failure(replica: Replica) -> None:
     """A run that had failed, or is to have more tasks, is trained again: its folder says so no more."""
     if outcome_of(replica) is None:

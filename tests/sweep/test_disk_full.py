@@ -12,6 +12,7 @@ import pytest
 
 from continual import training
 from continual.tracking import run_status, wandb_run
+from continual.tracking.run_folder import RunFolder, read_summary
 from continual.tracking.storage import StorageError
 from tests import tiny
 from tests.sweep import slow
@@ -136,3 +137,26 @@ def _fill(folder: Path, leave: int = 0) -> Path:
             file.truncate(file.tell() - leave)
             return path
     raise AssertionError("the disk has no end")
+
+
+def test_a_run_that_is_over_stays_so_when_the_next_ones_end_is_lost(
+    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: dict[str, Any] = tiny.small(npz)
+    config["engine"]["keep_checkpoint"] = False
+    runs = tiny.replicas([tiny.vary(config, r) for r in range(3)], tmp_path)
+    write = RunFolder.write_summary
+
+    def write_but_one(self: RunFolder, summary: Any) -> None:
+        if self.path == runs[1].folder:
+            raise StorageError("no room")
+        write(self, summary)
+
+    monkeypatch.setattr(RunFolder, "write_summary", write_but_one)
+    with pytest.raises(StorageError, match="no room"):
+        training.train(runs)
+    summaries = [read_summary(run.folder) for run in runs]
+    assert [summary and summary["status"] for summary in summaries] == ["completed", None, "failed"]
+    monkeypatch.undo()
+    outcomes = training.train(runs[1:])
+    assert [outcome.status for outcome in outcomes] == ["completed", "completed"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from continual.config import Replica
+from continual.sweep.packed import names_main
 from continual.sweep.packing import pack
 
 Compose = Callable[..., dict[str, Any]]
@@ -78,3 +79,18 @@ def test_each_structure_has_a_size_of_its_own(compose: Compose, tmp_path: Path) 
 
 def test_nothing_to_pack() -> None:
     assert pack([], lambda _: 8, workers=2) == []
+
+
+@pytest.mark.parametrize("place", ["agent", "agent.plus", "env.dataset", "optimizer.schedule"])
+def test_what_only_this_process_can_import_is_noticed_wherever_it_is_named(
+    compose: Compose, tmp_path: Path, place: str
+) -> None:
+    config = compose()
+    (run,) = runs([config], tmp_path)
+    assert not names_main(run)
+    node = config
+    for name in place.split("."):
+        node[name] = node.get(name) or {}
+        node = node[name]
+    node["_target_"] = "__main__.Mine"
+    assert names_main(run)
