@@ -129,6 +129,9 @@ def check_config(config: Config) -> None:
         for field_ in fields(node):
             if field_.name not in config[name]:
                 raise ConfigError(f"{name}.{field_.name}: missing; give it a value.")
+    for name in PROVIDED["network"]:
+        if name in config["network"]:
+            raise ConfigError(f"network.{name}: the environment says what it is; leave it out.")
     for name, kind in _kinds().items():
         provided = () if name == "env" and not _takes_data(config["env"]) else PROVIDED[name]
         schema.check(config[name], name, provided)

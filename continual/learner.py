@@ -209,8 +209,9 @@ class Learner:
         if optimizer.schedule is not None:
             counts_from = task_start if optimizer.schedule.over == "task" else None
             done = step if counts_from is None else step - counts_from
-            lr: Tensor = optimizer.lr * optimizer.schedule.factor(done)  # type: ignore[attr-defined]
-            optimizer = bind(optimizer, {"lr": lr})
+            factor = optimizer.schedule.factor(done)
+            scaled = {name: getattr(optimizer, name) * factor for name in optimizer.step_sizes}
+            optimizer = bind(optimizer, scaled)
         optimizer_key = random.fold(random.stream(key, "optimizer"), step)
         seen = self._seen_by_optimizer(agent, state["initial"], optimizer_key)
         params, optimizer_state = optimizer.update(before, cut, state["optimizer"], seen)
@@ -236,7 +237,8 @@ class Learner:
         if self.measures_plasticity:
             after_BK, _ = forward(update.params, x_BCHW)
             loss_after_B = self.loss.per_example(after_BK, y_B)
-            plasticity["plasticity"] = online["plasticity"] + metrics.sample_plasticity(loss_B, loss_after_B)
+            shares_B = metrics.sample_plasticity(loss_B, loss_after_B)
+            plasticity["plasticity"] = online["plasticity"] + _mean(shares_B, is_real_B)
         return {
             "params": update.params,
             "initial": state["initial"],
@@ -284,6 +286,11 @@ class Learner:
     def sees_task_starts(self) -> bool:
         """Whether the agent acts when a task starts."""
         return composed(self.agent).sees_task_starts
+
+    @property
+    def decomposes(self) -> bool:
+        """Whether a step of the agent's takes a matrix apart; see `Agent.decomposes`."""
+        return composed(self.agent).decomposes
 
     def start_task(
         self, state: Tree, numbers: Numbers, batch: _Batches, batches: int, key: Tensor, step: Tensor

@@ -209,14 +209,14 @@ def gradients(grads: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sample_plasticity(loss_before_B: Tensor, loss_after_B: Tensor) -> Tensor:
-    """Mean of max(1 - after / max(before, 1e-8), 0): how much of its loss an update removed.
+    """max(1 - after / max(before, 1e-8), 0): how much of its loss an update removed, of each example.
 
-    The losses [B] of the same examples with the weights before and after the update on them. 0-d float64
-    result in [0, 1]; NaN if a loss is NaN. (Elsayed & Mahmood 2024, "Addressing Loss of Plasticity and
+    The losses [B] of the same examples with the weights before and after the update on them. A float64
+    result [B] in [0, 1]; NaN where a loss is NaN. (Elsayed & Mahmood 2024, "Addressing Loss of Plasticity and
     Catastrophic Forgetting in Continual Learning", which has one example a batch.)
     """
     before_B, after_B = loss_before_B.double(), loss_after_B.double()
-    return (1 - after_B / before_B.clamp(min=1e-8)).clamp(min=0).mean()
+    return (1 - after_B / before_B.clamp(min=1e-8)).clamp(min=0)
 
 
 def loss_of_plasticity(plasticity_T: ArrayLike, first_task: int = 0, tasks: int = 2) -> float:

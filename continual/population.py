@@ -65,7 +65,7 @@ class Population:
         self._one_by_one = device.type == "cpu" and (
             convolves(self.learner.network, environment.input_shape)
             or self.learner.training_network is not None
-            or self.learner.agent.decomposes
+            or self.learner.decomposes
         )
         self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
         self._numbers = {

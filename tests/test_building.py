@@ -38,6 +38,15 @@ def test_a_file_of_data_that_changed_is_read_again(tmp_path):
     assert (len(before.dataset.x_train), len(after.dataset.x_train)) == (60, 61)
 
 
+def test_a_file_in_the_home_folder_that_changed_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = tiny.small("'~/a.npz'")
+    for images in (60, 61):
+        write_npz(tmp_path / "a.npz", *random_arrays(images, 20, tiny.IMAGE, tiny.CLASSES))
+        _, environment = building.prepare(config)
+        assert len(environment.dataset.x_train) == images
+
+
 def test_a_folder_of_data_that_changed_is_read_again(tmp_path):
     def write(images):
         write_mnist(tmp_path, *random_arrays(images, 20, tiny.IMAGE, 10))

@@ -42,6 +42,8 @@ def test_the_yaml_gives_every_key_its_default(node: str, kind: type, monkeypatch
             "agent._target_=continual.optimizers.SGD",
             "agent._target_: continual.optimizers.SGD is not a subclass of Agent.",
         ),
+        ("network.num_classes=3", "network.num_classes: the environment says what it is; leave it out."),
+        ("network.input_shape=x", "network.input_shape: the environment says what it is; leave it out."),
         ("env.dataset=mnist", "env.dataset: missing; choose one with env/dataset=..."),
         ("env.dataset=null", "env.dataset: missing; choose one with env/dataset=..."),
         ("env.dataset.path=3", "env.dataset.path: must be a valid string, not 3."),

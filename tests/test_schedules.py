@@ -92,6 +92,21 @@ def test_a_run_is_that_of_a_plain_loop(tmp_path, compose, overrides, factor):
     assert not torch.equal(plain[0].state["params/output.bias"], run.state["params/output.bias"])
 
 
+def test_a_schedule_changes_every_step_size_of_an_optimizer(compose):
+    """Muon has one for hidden matrices and one for all else."""
+    schedule = ("optimizer/schedule=cosine", "optimizer.schedule.steps=10")
+    population = tiny.population([compose("optimizer=muon", "env.steps_per_task=20", *schedule)])
+    population.start_task(0)
+    states = []
+    for _ in range(3):
+        states.append(population.replica_state(0))
+        population.advance(10)
+    for name in states[0]:
+        if name.startswith("params/"):
+            assert not torch.equal(states[0][name], states[1][name])
+            assert torch.equal(states[1][name], states[2][name])
+
+
 def test_replicas_may_differ_in_their_numbers(tmp_path, compose):
     config = compose("optimizer/schedule=cosine", "optimizer.clip_norm=0.3", "optimizer.schedule.steps=20")
     configs = [tiny.vary(config, r) for r in range(3)]

@@ -85,10 +85,12 @@ class Composed(Agent):
         )
 
     def start_task(self, update: Update, start: TaskStart, context: Context) -> Update:
+        """Only who acts at a task's start is asked: the other may act at other times."""
+        first, second = self.first, self.second
         return self._one_by_one(
             update,
-            lambda update: self.first.start_task(update, start, context),
-            lambda update: self.second.start_task(update, start, _second(context)),
+            lambda u: first.start_task(u, start, context) if first.sees_task_starts else u,
+            lambda u: second.start_task(u, start, _second(context)) if second.sees_task_starts else u,
         )
 
     def evaluated(self, params: Weights, state: Both) -> Weights:

@@ -136,7 +136,7 @@ class DatasetFiles:
 
 @contextlib.contextmanager
 def noting_what_is_read() -> Iterator[set[Path]]:
-    """The files that `read` is asked for meanwhile, by any thread, whether or not they can be read."""
+    """The files that are read meanwhile, by any thread, whether or not they can be."""
     noted: set[Path] = set()
     _NOTED.append(noted)
     try:
@@ -145,14 +145,19 @@ def noting_what_is_read() -> Iterator[set[Path]]:
         _NOTED[:] = [one for one in _NOTED if one is not noted]
 
 
+def note(path: Path) -> None:
+    """To be called of each file that is read in another way than by `read`; see `noting_what_is_read`."""
+    for noted in _NOTED:
+        noted.add(path)
+
+
 def read(path: Path, parse: Callable[[Path], T]) -> T:
     """What `parse` makes of a file; whatever it raises means that the file is damaged.
 
     Raises:
         DataError: if the file cannot be read or parsed.
     """
-    for noted in _NOTED:
-        noted.add(path)
+    note(path)
     try:
         return parse(path)
     except Exception as error:  # what a damaged file raises is not defined

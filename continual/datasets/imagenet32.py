@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Le
 
 from continual.datasets.dataset import Dataset, Normalise, normalised
-from continual.datasets.files import DatasetFiles, damaged, unreadable
+from continual.datasets.files import DatasetFiles, damaged, note, unreadable
 
 TRAIN_PER_CLASS = 600
 TEST_PER_CLASS = 100
@@ -57,6 +57,7 @@ def imagenet32(
 
 def _open_class(path: Path) -> npt.NDArray[np.uint8]:
     """The array of one class, mapped from its file and not yet read."""
+    note(path)
     try:
         images = np.lib.format.open_memmap(path, mode="r")
         size = path.stat().st_size

@@ -12,7 +12,7 @@ from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
 from continual.datasets.dataset import Dataset, Normalise, normalised
-from continual.datasets.files import damaged, unreadable
+from continual.datasets.files import damaged, note, unreadable
 from continual.errors import DataError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -73,6 +73,7 @@ def _check_classes(dataset: Dataset) -> None:
 
 
 def _open(file: Path) -> BinaryIO:
+    note(file)
     try:
         return file.open("rb")
     except FileNotFoundError:

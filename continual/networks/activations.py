@@ -73,10 +73,6 @@ class CReLU(Activation):
 
     outputs_per_unit: ClassVar[int] = 2
 
-    @property
-    def gain(self) -> float:
-        return 1.0
-
     def __call__(self, z: Tensor, key: Tensor | None, learnt: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([F.relu(z), F.relu(-z)], dim=1)
 

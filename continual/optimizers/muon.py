@@ -1,7 +1,7 @@
 """Muon: momentum whose steps of matrices are made orthogonal."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ class Muon(Optimizer):
 
     All else (a first convolution, output, biases, norms) has Adam with adam_lr, betas (.9, .95), eps 1e-10.
     """
+
+    step_sizes: ClassVar[tuple[str, ...]] = ("lr", "adam_lr")
 
     lr: Positive = 0.02
     momentum: Decay = 0.95

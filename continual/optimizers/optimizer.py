@@ -9,7 +9,7 @@ which optimiser it is. Results equal torch.optim's where there is such an optimi
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -56,8 +56,11 @@ class OptimizerState(Protocol):
 class Optimizer(ABC):
     """An update rule for one network's parameters, given the gradient of its loss.
 
-    Before it, the gradient's norm is cut to `clip_norm`, if that is not 0; `schedule` changes the step size.
+    Before it, the gradient's norm is cut to `clip_norm`, if that is not 0; `schedule` changes the step sizes.
     """
+
+    step_sizes: ClassVar[tuple[str, ...]] = ("lr",)
+    """The fields that a schedule changes."""
 
     clip_norm: SwitchableStrength = field(default=0.0, kw_only=True)
     schedule: Schedule | None = field(default=None, kw_only=True)

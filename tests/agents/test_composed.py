@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from continual import building
 from continual.agents.agent import Agent, Context, Step, Update
 from continual.agents.base import Base
 from continual.agents.composed import composed
@@ -87,6 +88,31 @@ def test_two_that_draw_do_not_draw_the_same(compose) -> None:
     second = moved[1.0] - moved[0.0]
     correlation = torch.corrcoef(torch.stack([moved[0.0].flatten(), second.flatten()]))[0, 1]
     assert abs(correlation) < 0.3
+
+
+@pytest.mark.parametrize(
+    "order", [("head_reset", "shrink_and_perturb"), ("shrink_and_perturb", "head_reset")]
+)
+def test_only_who_acts_at_a_tasks_start_does(compose, order) -> None:
+    """Shrink and Perturb is for every step here."""
+    config = compose(f"agent={order[0]}", f"agent@agent.plus={order[1]}")
+    population = tiny.population([config])
+    population.start_task(0)
+    population.advance(config["env"]["steps_per_task"])
+    population.end_task()
+    before = population.replica_state(0)
+    population.start_task(1)
+    after = population.replica_state(0)
+    assert not torch.equal(after["params/output.weight"], before["params/output.weight"])
+    assert torch.equal(after["params/hidden0.weight"], before["params/hidden0.weight"])
+
+
+@pytest.mark.parametrize("order", [("redo", "l2_er"), ("l2_er", "redo"), ("redo", "l2")])
+def test_what_takes_matrices_apart_is_known_of_both(compose, order) -> None:
+    config = compose(f"agent={order[0]}", f"agent@agent.plus={order[1]}")
+    learner, _ = building.prepare(config)
+    assert learner.decomposes == ("l2_er" in order)
+    assert tiny.population([config])._one_by_one == ("l2_er" in order)
 
 
 @pytest.mark.parametrize("first", ["base", "l2_init", "redo", "ewc"])

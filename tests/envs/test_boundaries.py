@@ -1,5 +1,7 @@
 """What an environment does to every agent at a task's start, and what it declares."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -96,6 +98,7 @@ def test_losses():
 
 def test_a_partial_batch_is_the_mean_over_the_examples_that_it_has():
     learner = Learner.of(MLP((1, 2, 3), 4, [5]), Base(), SGD(lr=0.5))
+    learner = replace(learner, measures_plasticity=True)
     numbers = {"agent": {}, "optimizer": {}}
     state = learner.init(torch.tensor([1, 2], dtype=torch.int32), numbers)
     x, y = torch.randn(5, 1, 2, 3), torch.tensor([0, 1, 2, 3, 0])

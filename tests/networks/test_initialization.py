@@ -40,7 +40,7 @@ def gain(activation):
     try:
         return nn.init.calculate_gain(activation)
     except ValueError:
-        return {"identity": 1.0, "crelu": 1.0}.get(activation, math.sqrt(2))
+        return {"identity": 1.0}.get(activation, math.sqrt(2))
 
 
 def torchs_own(scheme, module, gain):
