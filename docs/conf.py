@@ -14,7 +14,7 @@ project = "continual"
 author = "The continual developers"
 version = release = __version__
 extensions = ["myst_nb"]
-exclude_patterns = ["results/*/report.md"]
+exclude_patterns = ["results/*/report"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = True
 nb_execution_mode = "off"  # the tests execute the notebook

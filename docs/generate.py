@@ -93,7 +93,7 @@ def _tree(group: str, folder: str) -> str:
 def measured_in(results: Path) -> Measured:
     """What a folder of studies and speeds says of the methods."""
     studies = {path.name: _scores(path) for path in sorted(results.glob("*")) if is_study(path)}
-    return Measured(_speeds(results / SPEEDS), studies)
+    return Measured(_speeds(results / SPEEDS), {name: scores for name, scores in studies.items() if scores})
 
 
 def methods(measured: Measured) -> str:
@@ -116,7 +116,7 @@ def methods(measured: Measured) -> str:
     if studies:
         below.append(
             "The last columns are studies: the mean score of the best configuration in each method's grid, "
-            "on seeds that played no part in choosing it where there are any."
+            "on seeds that played no part in choosing it where there are any (↓: less is better)."
         )
     return f"{table}\n\n{' '.join(below)}"
 
@@ -178,12 +178,17 @@ def _speeds(path: Path) -> dict[str, str]:
 
 
 def _scores(study: Path) -> dict[str, str]:
-    """By agent, the mean score of its best configuration."""
+    """By agent, the mean score of its best configuration; {} if there are several, for several streams."""
     best, _ = only_best(runs.load(study))
-    if "agent" not in best.groups:
+    if "agent" not in best.groups or best.groups["agent"].duplicated().any():
         return {}
     means = best.runs[best.runs["status"] == "completed"].groupby("group")["score"].mean()
-    return {str(best.groups.loc[group, "agent"]): f"{mean:.3f}" for group, mean in means.items()}
+    return {
+        str(
+            best.groups.loc[group, "agent"]
+        ): f"{mean:.3f}{'' if best.scores[group].higher_is_better else ' ↓'}"
+        for group, mean in means.items()
+    }
 
 
 def results_of(agent: str, measured: Measured) -> str:

@@ -1,5 +1,6 @@
 """Which configuration is the best: one rule, for tables, pages and the published protocol."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,8 @@ def _merits(runs: "Runs", metric: str | None) -> tuple["pd.Series[float]", list[
         signs = [score.sign for score in runs.scores]
     else:
         values, name = runs.measured(metric), metric
-        signs = [-1 if metric.endswith(LESS_IS_BETTER) else 1] * len(runs.groups)
+        measure = re.split("[/@]", metric)[0]  # without the layer or the fraction of the task
+        signs = [-1 if measure.endswith(LESS_IS_BETTER) else 1] * len(runs.groups)
     return values * runs.runs["group"].map(dict(enumerate(signs))), signs, name
 
 

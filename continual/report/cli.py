@@ -184,7 +184,7 @@ def _write_files(report: "Report", output: Path, formats: Sequence[str], latex: 
     if latex:
         (output / "report.tex").write_text(latex_tables(report), encoding="utf-8")
         yield output / "report.tex"
-    for name, text in (("report.md", markdown(report)), ("report.html", html_page(report))):
+    for name, text in (("report.md", markdown(report, formats)), ("report.html", html_page(report))):
         path = output / name
         path.write_text(text, encoding="utf-8")
         yield path

@@ -67,7 +67,7 @@ def read_config(folder: Path) -> RunConfig:
         raise DataError(f"{path} is damaged: its seed is no integer.")
     try:
         part = _followed(part, part)
-        values, decisive = flatten(part), flatten(without_defaults(part))
+        values, at_default = flatten(part), keys_at_default(part)
     except RecursionError as error:
         raise DataError(f"{path} is damaged: its values hold themselves.") from error
     return RunConfig(
@@ -75,8 +75,13 @@ def read_config(folder: Path) -> RunConfig:
         seed=seed,
         options=_options(hydra, part),
         overrides=tuple(map(str, overrides)) if isinstance(overrides, list) else (),
-        at_default=frozenset(values) - frozenset(decisive),
+        at_default=at_default,
     )
+
+
+def keys_at_default(config: Mapping[str, Any]) -> frozenset[str]:
+    """The dotted keys whose value is the default of this program's own class."""
+    return frozenset(flatten(config)) - frozenset(flatten(without_defaults(config)))
 
 
 def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
@@ -89,6 +94,18 @@ def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def unflattened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested config of dotted keys and their values: what `flatten` was given."""
+    config: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, name = key.split(".")
+        node = config
+        for part in path:
+            node = node.setdefault(part, {})
+        node[name] = value
+    return config
 
 
 def node_path(group: str) -> str:

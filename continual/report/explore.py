@@ -1,6 +1,7 @@
 """What the page's charts draw: a row for each mark, from tables that are read as CSV in the browser."""
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -166,18 +167,21 @@ class Explore:
         ]
 
     def pairs(self) -> list[tuple[int, int]]:
-        """The groups that are compared, the better one first: those of one environment."""
+        """The groups that are compared, the better one first: those of one stream of tasks.
+
+        Of many groups, each is compared with the best alone.
+        """
         by_rank = self.layout.summary.sort_values("rank", kind="stable")
+        alike: dict[tuple[object, str], list[int]] = {}
+        for group, panel in by_rank["panel"].items():
+            values = self.runs.configs[int(str(group))].values
+            tasks = canonical({key: value for key, value in values.items() if key.startswith("env.")})
+            alike.setdefault((panel, tasks), []).append(int(str(group)))
         pairs = []
-        for _, members in by_rank.groupby("panel", sort=False):
-            groups = [int(str(group)) for group in members.index]
+        for groups in alike.values():
             few = len(groups) <= COMPARED
             pairs += list(combinations(groups, 2)) if few else [(groups[0], other) for other in groups[1:]]
-        tasks = [
-            {key: str(value) for key, value in config.values.items() if key.startswith("env.")}
-            for config in self.runs.configs
-        ]
-        return [(x, y) for x, y in pairs if tasks[x] == tasks[y]]
+        return pairs
 
     def comparisons(self, compared: pd.DataFrame) -> Chart | None:
         """Each group against another of the same environment, in both directions."""
@@ -244,7 +248,11 @@ class Explore:
                     column=cells["column"].map(format_value),
                     best=(cells.index == surface.best).astype(int),
                     words=[
-                        ("-" if np.isnan(cell["score"]) else f"{cell['score']:.3g}".replace("0.", "."))
+                        (
+                            "-"
+                            if np.isnan(cell["score"])
+                            else re.sub(r"^(-?)0\.", r"\1.", f"{cell['score']:.3g}")
+                        )
                         + ("*" if cell["diverged"] else "")
                         for _, cell in cells.iterrows()
                     ],
@@ -274,8 +282,13 @@ class Explore:
         own = runs is self.runs
         parts, made = [], []
         for number, effect in enumerate(found):
-            names = list(dict.fromkeys(name for _, name, _ in effect.lines))
-            for panel, name, members in effect.lines:
+            lines = [
+                # Where the choice of an environment changes nothing, a line's name has to tell of it.
+                (panel, name if own or not panel else f"{panel}, {name}", members)
+                for panel, name, members in effect.lines
+            ]
+            names = list(dict.fromkeys(name for _, name, _ in lines))
+            for panel, name, members in lines:
                 parts.append(
                     members[["score", "low", "high", "n"]].assign(
                         effect=number,

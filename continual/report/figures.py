@@ -122,12 +122,16 @@ def curves_figure(
 def totals_figure(runs: Runs, layout: Layout) -> Figure:
     """The score: a point per group, the best on top, with its interval and its seeds as ticks."""
     panels = layout.panels()
-    longest = max(len(members) for _, members in panels)
     names = {name: wrapped(name) for name in layout.styles}
-    each = 0.1 + 0.16 * max(map(_num_lines, names.values()))
-    figure, axes = panel_grid(len(panels), height=1.0 + each * longest)
-    for axis, (title, members) in zip(axes, panels, strict=True):
-        for place, (group, row) in enumerate(members.iterrows()):
+    # In inches, from the top: where each row ends.
+    ends = [
+        np.cumsum([0.1 + 0.16 * _num_lines(names[name]) for name in members["label"]])
+        for _, members in panels
+    ]
+    figure, axes = panel_grid(len(panels), height=1.0 + max(of[-1] for of in ends))
+    for axis, (title, members), end in zip(axes, panels, ends, strict=True):
+        places = (end + np.concatenate([[0.0], end[:-1]])) / 2
+        for place, (group, row) in zip(places, members.iterrows(), strict=True):
             number = layout.labels.index(row["label"])
             color = layout.styles[row["label"]]["color"]
             seeds = by_seed(runs, int(str(group)))
@@ -144,8 +148,8 @@ def totals_figure(runs: Runs, layout: Layout) -> Figure:
                 fontsize="small",
                 annotation_clip=False,
             )
-        axis.set_yticks(range(len(members)), [names[name] for name in members["label"]])
-        axis.set_ylim(len(members) - 0.5, -0.5)
+        axis.set_yticks(places, [names[name] for name in members["label"]])
+        axis.set_ylim(end[-1], 0)
         axis.set_title(title, fontsize="medium")
         axis.set_xlabel(runs.scores[int(members.index[0])].words)
         plain_axis(axis, grid="x")
@@ -206,20 +210,19 @@ def legend(figure: Figure, axes: Sequence[Axes], order: Sequence[str] = ()) -> N
     names = sorted(lines, key=lambda name: order.index(name.strip()) if name.strip() in order else -1)
     shown = [wrapped(name) for name in names]
     widest = max(map(_num_letters, shown))
-    tallest = max(map(_num_lines, shown))
     handles = [lines[name] for name in names]
     size = _size.get()
     if size is not None:
         width = size.font * (0.009 * widest + 0.05)
         columns = max(1, int(size.width / width))
-        rows = -(-len(shown) // columns) * tallest
+        rows = -(-len(shown) // columns) * max(map(_num_lines, shown))
         figure.set_figheight(figure.get_figheight() + 0.022 * size.font * rows)
         figure.legend(handles, shown, loc="outside lower center", frameon=False, ncols=columns)
     elif len(axes) == 1 and len(lines) <= 3:
         axes[0].legend(handles, shown, frameon=False)
     else:
         # As many columns as fit beside the axes.
-        columns = -(-len(lines) * tallest // max(10, int(3.5 * figure.get_figheight())))
+        columns = -(-sum(map(_num_lines, shown)) // max(10, int(3.5 * figure.get_figheight())))
         figure.set_figwidth(figure.get_figwidth() + columns * (0.6 + 0.075 * widest))
         figure.legend(handles, shown, loc="outside right upper", frameon=False, ncols=columns)
 

@@ -125,11 +125,12 @@ def _summary(path: Path) -> dict[str, Any]:
             raise ValueError(f"its status is {status!r}")
         score, value = score_of(summary)
         completed = status == "completed"
+        is_unscored = value is None and "score_name" in summary and summary["score_name"] is None
         measured = [summary.get(name) if completed else None for name in TRANSFERS]
         return {
             "status": status,
             "score": score,
-            "value": finite(value) if completed else np.nan,
+            "value": finite(value) if completed and not is_unscored else np.nan,
             "transfers": tuple(np.nan if one is None else finite(one) for one in measured),
             "num_tasks": int(summary.get("num_tasks") or 0),
             "data": str(summary.get("data_fingerprint") or ""),

@@ -5,9 +5,14 @@ from collections.abc import Iterable, Sequence
 from continual.report.content import Report, Table
 from continual.report.escaping import markdown_text
 
+_PICTURES = ("png", "svg")
+"""What is shown in place; of other formats there is a link."""
 
-def markdown(report: Report) -> str:
-    """The report's source; figures are PNG files in the same folder."""
+
+def markdown(report: Report, formats: Sequence[str] = _PICTURES) -> str:
+    """The report's source; figures are in the same folder, in each of these formats."""
+    pictures = [kind for kind in _PICTURES if kind in formats]
+    mark, kind = ("!", pictures[0]) if pictures else ("", formats[0])
     lines = [f"# {markdown_text(report.title)}", ""]
     for note in report.notes:
         lines += [markdown_text(note), ""]
@@ -16,7 +21,7 @@ def markdown(report: Report) -> str:
         for paragraph in section.text:
             lines += [markdown_text(paragraph), ""]
         for picture in section.pictures:
-            lines += [f"![{markdown_text(picture.description)}]({picture.name}.png)", ""]
+            lines += [f"{mark}[{markdown_text(picture.description)}]({picture.name}.{kind})", ""]
         for table in section.tables:
             lines += [*_table(table), ""]
     return "\n".join(lines)

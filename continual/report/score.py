@@ -50,8 +50,11 @@ MIXED = Score("score")
 
 
 def score_of(summary: Mapping[str, Any]) -> tuple[Score, Any]:
-    """The score that a summary.json declares, and its value as it stands there."""
-    if "score_name" not in summary:
+    """The score that a summary.json declares, and its value as it stands there.
+
+    None if there is no score (env.score=null) and no accuracy to take in its place.
+    """
+    if summary.get("score_name") is None:
         return Score(), summary.get("total_average_online_accuracy")
     name, higher_is_better = summary["score_name"], summary["higher_is_better"]
     if not isinstance(name, str) or not isinstance(higher_is_better, bool):

@@ -104,12 +104,12 @@ def stratified_interval(
     """A statistic of several groups of runs and its 95 % percentile bootstrap interval.
 
     Runs are drawn with replacement within each stratum on its own (the stratified bootstrap of
-    Agarwal et al. 2021, section 4.2). A stratum without a run leaves nothing, one with a single
-    run no interval. The same values always give the same interval.
+    Agarwal et al. 2021, section 4.2). A stratum without a run or with a NaN leaves nothing, one with
+    a single run no interval. The same values always give the same interval.
     """
     samples = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
     nothing = np.asarray(np.nan)
-    if not samples or min(map(len, samples)) == 0:
+    if not samples or min(map(len, samples)) == 0 or any(np.isnan(sample).any() for sample in samples):
         return Interval(nothing, nothing, nothing)
     value = np.asarray(statistic(*samples))
     if min(map(len, samples)) == 1:

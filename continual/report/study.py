@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from continual.errors import DataError
-from continual.report.configs import RunConfig
+from continual.report.configs import RunConfig, keys_at_default, unflattened
 from continual.report.folders import STATUSES, RunFolder
 from continual.report.runs import Runs
 from continual.report.score import Score
@@ -104,11 +104,13 @@ def _name(run: Any) -> str:
 def _run(folder: Path, row: dict[str, Any], tasks: pd.DataFrame | None) -> RunFolder:
     if row["status"] not in STATUSES:
         raise ValueError(f"a status is {row['status']!r}")
+    values = json.loads(row["values"])
     config = RunConfig(
-        values=json.loads(row["values"]),
+        values=values,
         seed=None if pd.isna(row["seed"]) else int(row["seed"]),
         options=json.loads(row["options"]),
         overrides=tuple(json.loads(row["overrides"])),
+        at_default=keys_at_default(unflattened(values)),
     )
     return RunFolder(
         folder / _name(row["run"]),

@@ -101,6 +101,13 @@ def test_other_measures(write, tmp_path):
         runs.best(by="agnet")
 
 
+@pytest.mark.parametrize("name", ["dead_unit_fraction/hidden0", "online_squared_error@0.25", "online_loss"])
+def test_less_is_better_of_a_layer_or_a_part_of_a_task_as_well(write, tmp_path, name):
+    write("a", (0.5,), measures={name: [0.1, 0.1]})
+    write("b", (0.6,), lr=1e-4, measures={name: [0.9, 0.9]})
+    assert load(tmp_path).best(name)[name].tolist() == [0.1]
+
+
 def test_nothing_to_choose_from(write, tmp_path):
     write("a", ("diverged",))
     runs = load(tmp_path)

@@ -51,6 +51,12 @@ def test_figures_in_the_formats_that_are_asked_for(sweep, capsys):
         path.name for path in (sweep / "report").iterdir() if path.stem in FIGURES and path.suffix != ".csv"
     }
     assert figures == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    for format, shown in (
+        ("pdf", r"^\[.+\]\(online_accuracy\.pdf\)"),
+        ("svg", r"^!\[.+\]\(online_accuracy\.svg\)"),
+    ):
+        assert main([str(sweep), "--formats", format]) == 0
+        assert re.search(shown, (sweep / "report" / "report.md").read_text(), re.MULTILINE)
     with pytest.raises(SystemExit):
         main([str(sweep), "--formats", "png,jpg"])
     assert "'jpg' is none of png, pdf, svg" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 
 from continual.report.cli import write_report
 
-from .conftest import L2_INIT, Write
+from .conftest import CONFIG, L2_INIT, Write
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,12 +65,18 @@ def test_speeds_and_studies_add_their_columns(generate: ModuleType, write_run: W
                 nodes={"agent": {**L2_INIT, "l2_weight": strength}},
             )
     write_report([tmp_path / "sweep"], results / "permuted", data=True)
+    # One stream more, and a study has no score of a method.
+    write_run("sweep/other", 0, options={"env": "other"}, nodes={"env": {**CONFIG["env"], "num_tasks": 9}})
+    write_report([tmp_path / "sweep"], results / "two_streams", data=True)
+    errors = {"score_name": "online_squared_error", "higher_is_better": False, "score": 1.25}
+    write_run("errors", 0, measures={"online_squared_error": (1.0, 1.5, 1.25)}, **errors)
+    write_report([tmp_path / "errors"], results / "regression", data=True)
     measured = generate.measured_in(results)
     found = rows(generate.methods(measured))
-    assert found["agent="][3:] == ["speed", "permuted"]
-    assert found["l2"][3:] == ["0.87", ""]
-    assert found["base"][3:] == ["1", "0.600"]
-    assert found["l2_init"][3:] == ["", "0.800"]
+    assert found["agent="][3:] == ["speed", "permuted", "regression"]
+    assert found["l2"][3:] == ["0.87", "", ""]
+    assert found["base"][3:] == ["1", "0.600", "1.250 ↓"]
+    assert found["l2_init"][3:] == ["", "0.800", ""]
     page = generate.results_of("l2_init", measured)
     assert "| [permuted](../../results/permuted/README.md) | 0.800 | 0.600 |" in page
     assert "speed" not in page

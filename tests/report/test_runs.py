@@ -7,6 +7,8 @@ import pytest
 
 from continual.errors import DataError
 from continual.report.runs import load
+from continual.report.statistics import summarise
+from continual.report.study import write_study
 
 from .conftest import L2_INIT
 
@@ -272,3 +274,30 @@ def test_what_a_summary_declares_as_its_score_is_a_column_of_its_tasks(write_run
     assert runs.runs["score"].tolist() == [0.3]
     (score,) = runs.scores
     assert (score.name, score.words) == ("online_accuracy", "total average online accuracy")
+
+
+def test_a_study_and_the_folders_that_it_was_written_from_hold_the_same_runs(write_run, tmp_path):
+    for seed in range(2):
+        write_run(f"runs/a{seed}", seed)
+        # A default that is given makes no other run.
+        adam = {"_target_": "continual.optimizers.Adam", "lr": 1e-3, "weight_decay": 0, "schedule": None}
+        write_run(f"runs/b{seed}", seed, nodes={"agent": L2_INIT, "optimizer": adam})
+    runs = load(tmp_path / "runs")
+    write_study(runs, {}, tmp_path / "study")
+    assert [c.identity for c in load(tmp_path / "study").configs] == [c.identity for c in runs.configs]
+    both = load(tmp_path / "study", tmp_path / "runs")
+    assert both.groups.equals(runs.groups)
+    assert len(both.runs) == 4
+    (note,) = both.notes
+    assert "4 repetitions" in note
+
+
+def test_runs_that_are_compared_by_nothing_are_completed_all_the_same(write_run, tmp_path):
+    undeclared = {"score": None, "score_name": None, "higher_is_better": None}
+    write_run("0", 0, (0.2, 0.4), **undeclared)
+    write_run("1", 1, (0.2, 0.4), **undeclared, total_average_online_accuracy=None)
+    runs = load(tmp_path)
+    assert runs.notes == []
+    assert runs.runs["status"].tolist() == ["completed"] * 2
+    assert runs.runs["score"].tolist() == pytest.approx([0.3, math.nan], nan_ok=True)
+    assert summarise(runs)["n"].tolist() == [2]
