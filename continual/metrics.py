@@ -51,6 +51,10 @@ def srank(singular_values: Tensor, delta: float = 0.01) -> Tensor:
     singular_values: [N], largest first. 0-d result. A zero matrix has rank 0. NaN if a value is
     not finite. (Kumar, Agarwal, Ghosh & Levine 2021, "Implicit Under-Parameterization Inhibits
     Data-Efficient Deep Reinforcement Learning", section 3.)
+
+    They are those of a layer's units on test images of the task just learned. A channel of a convolution is
+    one unit, the mean over its map: its rank is at most the number of channels. The code of Kumar et al. (2024)
+    takes the pooled maps flattened, on the next task's images, and counts one less.
     """
     sums = singular_values.cumsum(0)
     total = sums[-1]
@@ -65,8 +69,8 @@ def effective_rank(singular_values: Tensor) -> Tensor:
         p_i = s_i / (s_1 + ... + s_N),    effective rank = exp(-sum_i p_i ln p_i)
 
     singular_values: [N]. 0-d result. The definition is for non-zero matrices; a zero matrix gets
-    its rank, 0. NaN if a value is not finite. (Roy & Vetterli 2007, "The Effective Rank: A Measure
-    of Effective Dimensionality".)
+    its rank, 0. NaN if a value is not finite. Of a convolution see `srank`. (Roy & Vetterli 2007, "The
+    Effective Rank: A Measure of Effective Dimensionality".)
     """
     total = singular_values.sum()
     shares = singular_values / torch.where(total == 0, 1.0, total)

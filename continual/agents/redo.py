@@ -20,7 +20,9 @@ class ReDo(ReplacesUnits):
     """Means are over the current batch and, of a convolution, its map before pooling.
 
     After the optimiser's step, recycled units get the incoming weights and bias that they had at the start
-    (`reinit: initial`) or fresh ones (`sample`); their outgoing weights and the optimiser's state become 0.
+    (`reinit: initial`) or fresh ones (`sample`); their outgoing weights and the optimiser's state become 0,
+    Adam's count of steps too, as the moments begin anew. The paper's own code resets moments alone, that of
+    Kumar et al. (2024) neither: under Adam a unit's first steps are there up to six times larger.
     In a layer that is dead as a whole, all units are recycled.
     """
 

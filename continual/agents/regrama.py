@@ -19,8 +19,8 @@ from continual.schema import NonNegative, Period
 class ReGraMa(ReplacesUnits):
     """L is the loss on the batch without penalty, which would hide dead units, before the update.
 
-    A replaced unit has fresh incoming weights, bias 0, outgoing weights 0 and the optimiser's state 0. In a
-    layer without any gradient, all units are replaced.
+    A replaced unit has fresh incoming weights, bias 0, outgoing weights 0 and the optimiser's state 0, Adam's
+    count of steps too (there: its moments alone). In a layer without any gradient, all units are replaced.
     """
 
     recycle_period: Period = 1000

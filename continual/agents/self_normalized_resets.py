@@ -36,6 +36,8 @@ class Ages(NamedTuple):
 class SelfNormalizedResets(ReplacesUnits):
     """A replaced unit has fresh incoming weights, bias 0, outgoing weights 0 and the optimiser's state 0.
 
+    That is Adam's count of steps, too; the authors' code resets its moments alone.
+
     A history starts anew with each period: that of the exponential distribution with sum and count 1. With a
     histogram, ages beyond `longest_age` count as that, and tau stays between 1 and that.
     """

@@ -26,7 +26,11 @@ from continual.schema import Count, NonNegative, Positive
 
 @dataclass(frozen=True)
 class SoftParameterReset(Agent):
-    """mu_0 is 0 or theta_0 (`prior`). The state is the last step's gamma by layer. Norms do not drift."""
+    """mu_0 is 0 or theta_0 (`prior`). The state is the last step's gamma by layer. Norms do not drift.
+
+    Online measures are taken where the step begins, after the drift, which has seen the batch's labels: it is
+    a little ahead of methods that have not.
+    """
 
     drift_rate: NonNegative = 0.01
     drift_steps: Count = 1
