@@ -52,9 +52,9 @@ def srank(singular_values: Tensor, delta: float = 0.01) -> Tensor:
     not finite. (Kumar, Agarwal, Ghosh & Levine 2021, "Implicit Under-Parameterization Inhibits
     Data-Efficient Deep Reinforcement Learning", section 3.)
 
-    They are those of a layer's units on test images of the task just learned. A channel of a convolution is
-    one unit, the mean over its map: its rank is at most the number of channels. The code of Kumar et al. (2024)
-    takes the pooled maps flattened, on the next task's images, and counts one less.
+    They are those of a layer's units on test images of the task just learned. A channel of a convolution
+    is one unit, the mean over its map: its rank is at most the number of channels. The code of Kumar et
+    al. (2024) takes the pooled maps flattened, on the next task's images, and counts one less.
     """
     sums = singular_values.cumsum(0)
     total = sums[-1]

@@ -5,10 +5,11 @@ loss(theta) + lambda_t * mean KL(softmax f_theta'(x'), softmax f_theta(x'))     
 lambda_t = relative_weight * mean |loss| / (mean churn + 1e-8)     both over the last `window` steps
 lambda_t = first_weight                                            in the first `warmup` steps
 
-x' is the last batch and theta' the weights before the last update.
+theta' are the weights before the last update and x' the batch before the one that it was made on.
 
 (Tang et al. 2025, "Mitigating Plasticity Loss in Continual Reinforcement Learning by Reducing Churn", arXiv
-2506.00592; code: bluecontra/C-CHAIN, where x' is drawn from what the agent has collected.)
+2506.00592; code: bluecontra/C-CHAIN, where x' is drawn from what the agent has collected, whatever it updates
+on: on the update's own batch the churn would be what it has just learned.)
 """
 
 from dataclasses import dataclass
@@ -24,17 +25,18 @@ from continual.schema import Count, NonNegative, Period
 
 
 class Last(NamedTuple):
-    """The last batch with f_theta'(x'), and the losses and churns of the last steps, as rings [window]."""
+    """x' with f_theta'(x'), the last batch, and the last steps' losses and churns, as rings [window]."""
 
     x_BCHW: Tensor
     logits_BK: Tensor
+    newest_BCHW: Tensor
     losses: Tensor
     churns: Tensor
 
 
 @dataclass(frozen=True)
 class CChain(Agent):
-    """f_theta'(x') needs no second network: it is what the last step made of its batch. From RL."""
+    """f_theta'(x') needs no second network: it is computed before theta' is updated. From RL."""
 
     relative_weight: NonNegative = 0.05
     first_weight: NonNegative = 100.0
@@ -47,7 +49,8 @@ class CChain(Agent):
             raise ConfigError("agent.distance: kl compares probabilities, and the network has one output.")
 
     def init(self, context: Context) -> Last:
-        shapes = (*context.anatomy.batch, (self.window,), (self.window,))
+        batch = context.anatomy.batch
+        shapes = (batch.x_BCHW, batch.logits_BK, batch.x_BCHW, (self.window,), (self.window,))
         return Last(*(torch.zeros(shape, device=context.key.device) for shape in shapes))
 
     def penalty(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Penalty:
@@ -64,14 +67,15 @@ class CChain(Agent):
         is_now = torch.arange(self.window, device=context.key.device) == context.step % self.window
         losses = torch.where(is_now, step.loss(), state.losses)
         churns = torch.where(is_now, step.found, state.churns)
-        return update._replace(state=Last(step.batch.x_BCHW, step.batch.logits_BK, losses, churns))
+        logits_BK, _ = step.batch.forward(step.before, state.newest_BCHW)
+        return update._replace(state=Last(state.newest_BCHW, logits_BK, step.batch.x_BCHW, losses, churns))
 
     def churn(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Tensor:
-        """How far f_theta(x') is from f_theta'(x'), 0-d; 0 in the first step, which has no last batch."""
+        """How far f_theta(x') is from f_theta'(x'), 0-d; 0 in the first two steps, which have no x'."""
         logits_BK, _ = batch.forward(weights, state.x_BCHW)
         if self.distance == "mse":
             distance = ((logits_BK - state.logits_BK) ** 2).mean()
         else:
             now, then = F.log_softmax(logits_BK, 1), F.log_softmax(state.logits_BK, 1)
             distance = (then.exp() * (then - now)).sum(1).mean()
-        return torch.where(context.step > 0, distance, 0.0)
+        return torch.where(context.step > 1, distance, 0.0)

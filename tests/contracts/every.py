@@ -18,7 +18,7 @@ _BUSY_AGENTS = {
     "weight_clipping": ("agent.kappa=0.5",),
     # Enough to see, and too little to diverge.
     "c_chain": (
-        *("agent.warmup=5", "agent.window=7", "agent.first_weight=1", "agent.relative_weight=0.003"),
+        *("agent.warmup=5", "agent.window=7", "agent.first_weight=1", "agent.relative_weight=0.0004"),
         "optimizer.lr=0.01",
     ),
     "l2_er": ("agent.window=3",),
