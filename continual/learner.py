@@ -21,6 +21,7 @@ from continual.agents.agent import (
     TaskStart,
     Update,
     Weights,
+    module_of,
     value_and_found,
     weight_names,
 )
@@ -99,7 +100,8 @@ class Learner:
         hidden_layers, distributions = _hidden_layers(network), _distributions(network)
         weights = weight_names(network)
         roles = _roles(network, weights, hidden_layers)
-        anatomy = Anatomy(weights, hidden_layers, distributions, roles, batch or BatchShape())
+        outputs = _output_layers(network, roles)
+        anatomy = Anatomy(weights, hidden_layers, distributions, roles, batch or BatchShape(), outputs)
         composed(agent).check(anatomy)
         optimizer = composed(agent).trains_with(optimizer)
         network = network.to(dtype)
@@ -393,6 +395,7 @@ class Learner:
 
     def _seen_by_optimizer(self, agent: Agent, initial: Weights, key: Tensor) -> OptimizerContext:
         replaced = self.anatomy.hidden_layers if agent.replaces_units else ()
+        replaced += self.anatomy.output_layers if agent.replaces_outputs else ()
         return OptimizerContext(key, initial, self.anatomy.roles, replaced)
 
     def _weights(self, params: Weights) -> dict[str, Tensor]:
@@ -446,6 +449,17 @@ def _roles(
         return "input" if name == matrices[0] and param.ndim > 2 else "hidden"
 
     return {name: role(name, param) for name, param in params.items()}
+
+
+def _output_layers(network: nn.Module, roles: Mapping[str, Role]) -> tuple[HiddenLayer, ...]:
+    """The output layer as one whose units nothing reads, or none if no layer is known to be that."""
+    names = [name for name, role in roles.items() if role == "output"]
+    return tuple(
+        HiddenLayer(
+            module_of(name), incoming=module_of(name), outgoing="", units=len(network.get_parameter(name))
+        )
+        for name in names
+    )
 
 
 def _mean(values_B: Tensor, is_real_B: Tensor | None) -> Tensor:

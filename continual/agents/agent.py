@@ -34,7 +34,7 @@ class Anatomy:
 
     `weights` names the parameters that penalties cover: weights and biases, never those of a norm or an
     activation. `roles` says of each parameter what it is for. An agent that remembers batches lays out its
-    state by `batch`.
+    state by `batch`; one that replaces the output layer finds it in `output_layers`, if it is known.
     """
 
     weights: tuple[str, ...]
@@ -42,6 +42,7 @@ class Anatomy:
     distributions: Mapping[str, Distribution]
     roles: Mapping[str, Role]
     batch: BatchShape
+    output_layers: tuple[HiddenLayer, ...] = ()
 
 
 class Context(NamedTuple):
@@ -201,6 +202,11 @@ class Agent:
     @property
     def replaces_units(self) -> bool:
         """Whether units are replaced, so that the optimiser has to count their steps."""
+        return False
+
+    @property
+    def replaces_outputs(self) -> bool:
+        """Whether the output layer's own units are replaced as well."""
         return False
 
     @property

@@ -119,6 +119,10 @@ class Composed(Agent):
         return self.first.replaces_units or self.second.replaces_units
 
     @property
+    def replaces_outputs(self) -> bool:
+        return self.first.replaces_outputs or self.second.replaces_outputs
+
+    @property
     def decomposes(self) -> bool:
         return self.first.decomposes or self.second.decomposes
 

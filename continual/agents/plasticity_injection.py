@@ -39,6 +39,10 @@ class PlasticityInjection(Agent):
     def replaces_units(self) -> bool:
         return True
 
+    @property
+    def replaces_outputs(self) -> bool:
+        return True
+
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
         is_due = context.step + 1 == self.injection_step
         params, drawn = dict(update.params), context.restarted(sample=True)
@@ -52,7 +56,7 @@ class PlasticityInjection(Agent):
             for of in slots.values():
                 of[name] = torch.where(is_due, 0.0, of[name])
         counts = dict(update.optimizer.counts)
-        for layer in context.anatomy.hidden_layers:
+        for layer in (*context.anatomy.hidden_layers, *context.anatomy.output_layers):
             if layer.name in counts and f"{OLD}.{layer.incoming}.weight" in params:
                 counts[layer.name] = torch.where(is_due, 0, counts[layer.name])
         return update._replace(params=params, optimizer=update.optimizer._replace(slots=slots, counts=counts))

@@ -88,6 +88,8 @@ class CountingAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         for param in self.param_groups[0]["params"]:
+            if param.grad is None:
+                continue
             state = self.state[param]
             for name in ("exp_avg", "exp_avg_sq", "count"):
                 state.setdefault(name, torch.zeros_like(param))

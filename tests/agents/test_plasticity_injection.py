@@ -80,22 +80,25 @@ class PlainInjection(PlainLoop):
         return self.agent.plus.l2_weight / 2 * sum((param**2).sum() for param in trained)
 
 
-@pytest.mark.parametrize("plus", [None, L2(0.01)])
+@pytest.mark.parametrize(("optimizer", "plus"), [("adam", None), ("sgd", L2(0.01))])
 @pytest.mark.parametrize("network", ["mlp", "convnet"])
-def test_equals_a_plain_loop(network: str, plus: L2 | None) -> None:
+def test_equals_a_plain_loop(network: str, optimizer: str, plus: L2 | None) -> None:
     agents = [PlasticityInjection(100, plus=plus), PlasticityInjection(171, plus=plus)]
-    for loop in compare(network_of(network), agents, OPTIMIZERS["sgd"], PlainInjection):
+    for loop in compare(network_of(network), agents, OPTIMIZERS[optimizer], PlainInjection):
         assert loop.frozen
         assert loop.jump < 1e-5, "the outputs stay as they are"
 
 
-def test_adam_counts_a_fresh_layers_steps_anew(compose) -> None:
-    population = tiny.population([compose("agent=plasticity_injection", "agent.injection_step=9")])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_adam_counts_a_fresh_layers_steps_anew(compose, layers: int) -> None:
+    config = compose("agent=plasticity_injection", "agent.injection_step=9", f"network.injectable={layers}")
+    population = tiny.population([config])
     population.start_task(0)
     population.advance(9)
     at = population.replica_state(0)
     assert at["optimizer/counts/hidden0"].tolist() == [9.0] * 9
-    assert not at["optimizer/counts/hidden1"].any()
+    assert at["optimizer/counts/hidden1"].any() == (layers == 1)
+    assert not at["optimizer/counts/output"].any()
     assert not at["optimizer/slots/first_moment/output.weight"].any()
     assert at["optimizer/slots/first_moment/hidden0.weight"].any()
     population.advance(5)
