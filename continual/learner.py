@@ -100,8 +100,8 @@ class Learner:
         hidden_layers, distributions = _hidden_layers(network), _distributions(network)
         weights = weight_names(network)
         roles = _roles(network, weights, hidden_layers)
-        outputs = _output_layers(network, roles)
-        anatomy = Anatomy(weights, hidden_layers, distributions, roles, batch or BatchShape(), outputs)
+        output = _output_layer(network, roles)
+        anatomy = Anatomy(weights, hidden_layers, distributions, roles, batch or BatchShape(), output)
         composed(agent).check(anatomy)
         optimizer = composed(agent).trains_with(optimizer)
         network = network.to(dtype)
@@ -394,9 +394,7 @@ class Learner:
         return logits_BK.float(), {name: feature.float() for name, feature in features.items()}
 
     def _seen_by_optimizer(self, agent: Agent, initial: Weights, key: Tensor) -> OptimizerContext:
-        replaced = self.anatomy.hidden_layers if agent.replaces_units else ()
-        replaced += self.anatomy.output_layers if agent.replaces_outputs else ()
-        return OptimizerContext(key, initial, self.anatomy.roles, replaced)
+        return OptimizerContext(key, initial, self.anatomy.roles, agent.replaced(self.anatomy))
 
     def _weights(self, params: Weights) -> dict[str, Tensor]:
         return {name: params[name] for name in self.anatomy.weights}
@@ -451,15 +449,12 @@ def _roles(
     return {name: role(name, param) for name, param in params.items()}
 
 
-def _output_layers(network: nn.Module, roles: Mapping[str, Role]) -> tuple[HiddenLayer, ...]:
-    """The output layer as one whose units nothing reads, or none if no layer is known to be that."""
-    names = [name for name, role in roles.items() if role == "output"]
-    return tuple(
-        HiddenLayer(
-            module_of(name), incoming=module_of(name), outgoing="", units=len(network.get_parameter(name))
-        )
-        for name in names
-    )
+def _output_layer(network: nn.Module, roles: Mapping[str, Role]) -> HiddenLayer | None:
+    """The output layer as one whose units nothing reads; None if no layer is known to be that."""
+    name = next((name for name, role in roles.items() if role == "output"), None)
+    if name is None:
+        return None
+    return HiddenLayer(module_of(name), module_of(name), "", units=len(network.get_parameter(name)))
 
 
 def _mean(values_B: Tensor, is_real_B: Tensor | None) -> Tensor:

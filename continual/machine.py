@@ -1,11 +1,14 @@
 """The machine that trains: its device, its cores, its GPUs and its compiler; torch only when asked."""
 
 import getpass
+import hashlib
 import logging
 import os
+import platform
 import re
 import shutil
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +84,7 @@ def ensure_compile_cache() -> None:
     PyTorch makes the folder as soon as a part of it is imported that even uncompiled steps need.
     """
     folder = compile_cache()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -97,15 +101,30 @@ def ensure_compile_cache() -> None:
 
 
 def compile_cache() -> str:
-    """The folder in which PyTorch keeps compiled code."""
+    """The folder in which compiled code is kept, for processors like this one and this version of PyTorch.
+
+    PyTorch itself keeps code by its source and the compiler's flags alone: in a home folder that machines
+    share, one would run what was made for another. What TORCHINDUCTOR_CACHE_DIR names is shared out so.
+    """
     named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    if named:
-        return named
+    if not named:
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):  # a user whom the machine has no name for, as in a container
+            user = f"uid_{os.getuid()}"
+        named = os.path.join(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))
+    own = hashlib.sha256(f"{processor()} {metadata.version('torch')}".encode()).hexdigest()[:8]
+    return named if os.path.basename(named) == own else os.path.join(named, own)
+
+
+def processor() -> str:
+    """What distinguishes processors for which the compiler makes different code."""
     try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user whom the machine has no name for, as in a container
-        user = f"uid_{os.getuid()}"
-    return os.path.join(tempfile.gettempdir(), "torchinductor_" + re.sub(r'[\\/:*?"<>|]', "_", user))
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
+    return "\n".join(dict.fromkeys(line for line in lines if line.split("\t")[0].rstrip() in wanted))
 
 
 def remove_damaged_code(error: BaseException) -> bool:

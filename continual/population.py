@@ -60,13 +60,15 @@ class Population:
         longest = max(environment.steps(task) for task in range(environment.num_tasks))
         self.chunk_steps = min(chunk_steps, longest)
         # The library for convolutions on a CPU sums over a group in another order than over a whole, and is
-        # slow at groups; so do a batch norm and what is made for singular values. Replicas are
-        # taken one by one, so that packing changes nothing.
-        self._one_by_one = device.type == "cpu" and (
+        # slow at groups; so do a batch norm, what is made for singular values and products with one column.
+        # Replicas are taken one by one, so that packing changes nothing. Native steps take them so anyway.
+        is_the_librarys = (
             convolves(self.learner.network, environment.input_shape)
             or self.learner.training_network is not None
             or self.learner.decomposes
         )
+        has_one_output = any(p.ndim == 2 and len(p) == 1 for p in self.learner.network.parameters())
+        self._one_by_one = device.type == "cpu" and (is_the_librarys or has_one_output)
         self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
         self._numbers = {
             part: {name: torch.tensor(values, device=device) for name, values in of.items()}
@@ -93,7 +95,7 @@ class Population:
         self._step = torch.zeros(self.size, dtype=torch.int64, device=device)
         self._task_start = torch.zeros(self.size, dtype=torch.int64, device=device)
         self._compiled, self._capture = compiled, capture
-        self._native = native and compiled and device.type == "cpu" and not self._one_by_one
+        self._native = native and compiled and device.type == "cpu" and not is_the_librarys
         self._keeps_native = False
         self._stepper: Stepper | None = None
 

@@ -44,5 +44,8 @@ def _that_fit(population: Population, checkpoints: Sequence[Checkpoint]) -> list
         if task <= environment.num_tasks and step < steps and population.fits(checkpoint.state):
             found.append(checkpoint)
         else:
-            log.warning("%s is of another network or of more tasks: it is passed over.", checkpoint.file)
+            log.warning(
+                "%s is of another network, of more tasks or of another version: it is passed over.",
+                checkpoint.file,
+            )
     return found

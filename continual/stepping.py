@@ -105,6 +105,8 @@ class Stepper:
 
         try:
             return capture(self._all_once), capture(many)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             # What is left of a failed capture is not to be trusted: nothing is tried in its place.
             raise RuntimeError(

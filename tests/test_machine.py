@@ -1,11 +1,13 @@
 """The machine: its devices, GPUs that are only pretended, and its compiler."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from continual import machine
 from continual.errors import ConfigError
 from continual.machine import (
     check_device_name,
@@ -63,11 +65,28 @@ def test_a_compiler_that_is_wrong_on_a_cpu_is_not_used(monkeypatch: pytest.Monke
     assert compiler_problem(torch.device("cpu")) == "PyTorch 2.11.0+cu130 compiles steps wrongly for a CPU"
 
 
-def test_the_folder_of_compiled_code_is_the_one_that_pytorch_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_compiled_code_is_in_the_one_that_pytorch_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    assert compile_cache() == default_cache_dir()
+    assert os.path.dirname(compile_cache()) == default_cache_dir()
+
+
+def test_processors_and_versions_that_share_a_folder_share_no_compiled_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def own() -> str:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+        return compile_cache()
+
+    here = own()
+    assert here == own()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", here)  # as a worker process has it
+    assert compile_cache() == here
+    monkeypatch.setattr(machine.metadata, "version", lambda name: "0.0")
+    of_another_version = own()
+    monkeypatch.setattr(machine, "processor", lambda: "another")
+    assert len({here, of_another_version, own()}) == 3
 
 
 def test_a_folder_of_compiled_code_that_will_do_stays(
@@ -75,7 +94,10 @@ def test_a_folder_of_compiled_code_that_will_do_stays(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "made"))
     ensure_compile_cache()
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "made")
+    kept = os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    assert os.path.dirname(kept) == str(tmp_path / "made")
+    ensure_compile_cache()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept
 
 
 def test_one_that_cannot_be_made_is_replaced_and_named(
@@ -87,4 +109,4 @@ def test_one_that_cannot_be_made_is_replaced_and_named(
     assert instead.is_dir()
     instead.rmdir()
     (record,) = caplog.records
-    assert "cannot be kept in /dev/null/x (Not a directory)" in record.getMessage()
+    assert re.search(r"cannot be kept in /dev/null/x/\w+ \(Not a directory\)", record.getMessage())

@@ -3,11 +3,13 @@
 import gc
 import logging
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
 
 from continual import cpu, stepping
+from continual.machine import compile_cache, ensure_compile_cache
 from continual.stepping import Stepper
 from tests import tiny
 
@@ -54,6 +56,17 @@ def test_a_tensor_in_another_place_is_an_error_and_not_overlooked():
         stepper.run(1)
 
 
+def test_a_capture_without_memory_is_an_error_of_memory():
+    """By which training knows that half a population may fit."""
+
+    def refuse(step):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    stepper = Stepper(add_one, (torch.zeros(()), torch.ones(())), compiled=False, capture=refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        stepper.run(100)
+
+
 def test_a_step_that_cannot_be_captured_says_what_to_do():
     def refuse(function):
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
@@ -95,9 +108,10 @@ def test_a_failing_compiler_is_named_and_done_without(compose, monkeypatch, capl
 
 def test_damaged_code_is_removed_and_compiled_again(compose, monkeypatch, caplog, tmp_path):
     """As a killed process leaves it, and as the loader then says it."""
-    damaged = tmp_path / "code.so"
-    damaged.touch()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    ensure_compile_cache()
+    damaged = Path(compile_cache()) / "code.so"
+    damaged.touch()
     compiled = stepping._Compiled.__call__
 
     def loaded(self, *inputs):

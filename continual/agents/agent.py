@@ -34,7 +34,8 @@ class Anatomy:
 
     `weights` names the parameters that penalties cover: weights and biases, never those of a norm or an
     activation. `roles` says of each parameter what it is for. An agent that remembers batches lays out its
-    state by `batch`; one that replaces the output layer finds it in `output_layers`, if it is known.
+    state by `batch`; `output_layer` is there for those who replace it, if it is known; nothing
+    reads it.
     """
 
     weights: tuple[str, ...]
@@ -42,7 +43,7 @@ class Anatomy:
     distributions: Mapping[str, Distribution]
     roles: Mapping[str, Role]
     batch: BatchShape
-    output_layers: tuple[HiddenLayer, ...] = ()
+    output_layer: HiddenLayer | None = None
 
 
 class Context(NamedTuple):
@@ -199,15 +200,9 @@ class Agent:
         """The parameters to measure with, where they are not those that are trained."""
         return params
 
-    @property
-    def replaces_units(self) -> bool:
-        """Whether units are replaced, so that the optimiser has to count their steps."""
-        return False
-
-    @property
-    def replaces_outputs(self) -> bool:
-        """Whether the output layer's own units are replaced as well."""
-        return False
+    def replaced(self, anatomy: Anatomy) -> tuple[HiddenLayer, ...]:
+        """The layers whose units are replaced, so that the optimiser has to count their steps."""
+        return ()
 
     @property
     def decomposes(self) -> bool:

@@ -36,7 +36,7 @@ class Last(NamedTuple):
 
 @dataclass(frozen=True)
 class CChain(Agent):
-    """f_theta'(x') needs no second network: it is computed before theta' is updated. From RL."""
+    """f_theta'(x') needs no second network: each step computes it with the weights it began with. From RL."""
 
     relative_weight: NonNegative = 0.05
     first_weight: NonNegative = 100.0

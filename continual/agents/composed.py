@@ -23,6 +23,7 @@ from continual.agents.agent import (
     Weights,
     value_and_found,
 )
+from continual.networks.network import HiddenLayer
 from continual.optimizers.optimizer import Optimizer
 from continual.tree import Tree
 
@@ -114,13 +115,8 @@ class Composed(Agent):
     def trains_with(self, optimizer: Optimizer) -> Optimizer:
         return self.second.trains_with(self.first.trains_with(optimizer))
 
-    @property
-    def replaces_units(self) -> bool:
-        return self.first.replaces_units or self.second.replaces_units
-
-    @property
-    def replaces_outputs(self) -> bool:
-        return self.first.replaces_outputs or self.second.replaces_outputs
+    def replaced(self, anatomy: Anatomy) -> tuple[HiddenLayer, ...]:
+        return tuple(dict.fromkeys((*self.first.replaced(anatomy), *self.second.replaced(anatomy))))
 
     @property
     def decomposes(self) -> bool:

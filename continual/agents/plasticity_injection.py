@@ -17,6 +17,7 @@ import torch
 from continual.agents.agent import Agent, Anatomy, Context, Step, Update
 from continual.errors import ConfigError
 from continual.networks.injection import FRESH, OLD
+from continual.networks.network import HiddenLayer
 from continual.schema import Period
 
 
@@ -35,13 +36,11 @@ class PlasticityInjection(Agent):
                 "network.injectable=2."
             )
 
-    @property
-    def replaces_units(self) -> bool:
-        return True
-
-    @property
-    def replaces_outputs(self) -> bool:
-        return True
+    def replaced(self, anatomy: Anatomy) -> tuple[HiddenLayer, ...]:
+        layers = (*anatomy.hidden_layers, anatomy.output_layer)
+        return tuple(
+            layer for layer in layers if layer and f"{OLD}.{layer.incoming}.weight" in anatomy.distributions
+        )
 
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
         is_due = context.step + 1 == self.injection_step
@@ -56,7 +55,6 @@ class PlasticityInjection(Agent):
             for of in slots.values():
                 of[name] = torch.where(is_due, 0.0, of[name])
         counts = dict(update.optimizer.counts)
-        for layer in (*context.anatomy.hidden_layers, *context.anatomy.output_layers):
-            if layer.name in counts and f"{OLD}.{layer.incoming}.weight" in params:
-                counts[layer.name] = torch.where(is_due, 0, counts[layer.name])
+        for layer, count_U in counts.items():
+            counts[layer] = torch.where(is_due, 0, count_U)
         return update._replace(params=params, optimizer=update.optimizer._replace(slots=slots, counts=counts))

@@ -21,8 +21,8 @@ class ReDo(ReplacesUnits):
 
     After the optimiser's step, recycled units get the incoming weights and bias that they had at the start
     (`reinit: initial`) or fresh ones (`sample`); their outgoing weights and the optimiser's state become 0,
-    Adam's count of steps too, as the moments begin anew. The paper's own code resets moments alone, that of
-    Kumar et al. (2024) neither: under Adam a unit's first steps are there up to six times larger.
+    Adam's count of steps too, as the moments begin anew. The paper's own code resets moments alone, which
+    makes a unit's first steps under Adam up to 6.6 times larger; that of Kumar et al. (2024) resets neither.
     In a layer that is dead as a whole, all units are recycled.
     """
 

@@ -24,9 +24,8 @@ class ReplacesUnits(Agent):
     def check(self, anatomy: Anatomy) -> None:
         check_units(anatomy, type(self).__module__.rpartition(".")[2])
 
-    @property
-    def replaces_units(self) -> bool:
-        return True
+    def replaced(self, anatomy: Anatomy) -> tuple[HiddenLayer, ...]:
+        return anatomy.hidden_layers
 
 
 def check_units(anatomy: Anatomy, agent: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from continual.cpu.errors import Unavailable
-from continual.machine import compile_cache
+from continual.machine import compile_cache, processor
 
 _SOURCES = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
@@ -53,19 +53,9 @@ def _key(command: list[str]) -> str:
     told = subprocess.run(
         [*command, "-dumpfullversion", "-dumpversion"], capture_output=True, text=True, check=True
     )
-    parts = [*command, told.stdout, _processor()]
+    parts = [*command, told.stdout, processor()]
     parts += [path.read_text() for path in sorted(_SOURCES.iterdir())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    """What distinguishes processors for which the compiler makes different code."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
-    return "\n".join(dict.fromkeys(line for line in lines if line.split("\t")[0].rstrip() in wanted))
 
 
 def _build(command: list[str], path: Path) -> None:

@@ -26,7 +26,8 @@ class HiddenLayer:
     two outputs for each unit with crelu, all relu(z) before all relu(-z). Axis 1 of the features is
     [outputs_per_unit, units] likewise. `norm` names the layer's LayerNorm, where it has one, and `activation`
     the LearntActivation, whose parameters are [1] or [units]. `pool` is the window and stride of the
-    max-pooling between the units and the module that reads them; 1 is none.
+    max-pooling between the units and the module that reads them; 1 is none. Of an output layer, where it
+    stands as one of these, `outgoing` is "".
     """
 
     name: str

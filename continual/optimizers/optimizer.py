@@ -28,7 +28,7 @@ class OptimizerContext(NamedTuple):
     """What an optimiser may look at besides gradients and its own state.
 
     `key` is a key of this step (at `init`, of the run), `initial` are the weights at the start (theta_0),
-    `roles` says of each parameter what it is for, and `replaced` are the hidden layers whose units the agent
+    `roles` says of each parameter what it is for, and `replaced` are the layers whose units the agent
     replaces, none for most agents.
     """
 

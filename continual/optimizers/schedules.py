@@ -14,7 +14,7 @@ from continual.schema import Count, NonNegative, Period, PerReplica
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
-    """The step size is lr times `factor(t)`, t the steps done before, counted from 0.
+    """Each step size of the optimiser is what was given times `factor(t)`, t the steps done before, from 0.
 
     They are counted anew with each task (`over: task`), or over the whole run (`over: run`).
     """

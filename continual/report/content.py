@@ -244,7 +244,7 @@ def _effects(
     data: dict[str, pd.DataFrame],
 ) -> Iterable[Section]:
     """Sensitivity and ablations."""
-    found = [surface for surface in surfaces(runs, summary, layout) if surface.cells["n"].any()]
+    found = [surface for surface in surfaces(runs, summary, layout) if surface.cells["score"].notna().any()]
     if found:
         data["sensitivity"] = surfaces_table(found)
         by_panel: dict[str, list[Surface]] = {}

@@ -2,8 +2,9 @@
 
 import inspect
 import logging
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,14 @@ class Launcher(ABC):
         """ConfigError if a run of this config cannot be trained where this launcher trains."""
         check_here(config)
 
-    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> None:
-        """Wait until no other process trains one of these runs; see `wait_for_others`."""
+    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> Sequence[Replica]:
+        """Wait until no other process trains the runs that are to be trained anew, and return these: all."""
         wait_for_others(runs, stop)
+        return runs
 
     @abstractmethod
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
-        """Train these runs, which it has claimed, in populations; returns why some did not finish, by folder.
+        """Train these runs, in populations; returns why some did not finish, by folder.
 
         Where a run failed, its folder says so too. Stopped when `stop` says so, with checkpoints written.
         """
@@ -95,14 +97,23 @@ def _refuse_other_configs(jobs: Sequence[Job], manifest: Manifest) -> None:
     """UserError if a job in SLURM's queue has another config for one of these runs, such as fewer tasks."""
     hashes = {manifest.name(job.run.folder): config_hash(job.run.config) for job in jobs}
     changed = {n for n, now in hashes.items() if n in manifest.runs and manifest.runs[n].config_hash != now}
-    queue = queue_of(manifest) if changed else {}
-    theirs = [job for job in queue if changed.intersection(manifest.submissions[job])]
+    theirs = queued_jobs(manifest, changed)
     if theirs:
         raise UserError(
             f"{manifest.sweep} has {len(theirs)} jobs in SLURM's queue with other configs for these runs, "
             "such as fewer tasks; wait for them or cancel them first: "
             f"python scripts/sweep.py wait|cancel {manifest.sweep}"
         )
+
+
+def queued_jobs(manifest: Manifest, names: Collection[str]) -> list[str]:
+    """The jobs that are to train some of these runs; none on a machine without SLURM.
+
+    UserError if SLURM is here and does not answer.
+    """
+    if not names or shutil.which("squeue") is None:  # a folder may have been copied from a cluster
+        return []
+    return [job for job in queue_of(manifest) if not {*names}.isdisjoint(manifest.submissions[job])]
 
 
 def finish(runs: Sequence[Replica], manifest: Manifest, launcher: Launcher) -> Mapping[Path, str]:
@@ -123,8 +134,7 @@ def _finish(runs: Sequence[Replica], manifest: Manifest, launcher: Launcher) -> 
     if not unfinished:
         return {}
     with StopRequests(manifest.sweep) as stop:
-        launcher.claim(unfinished, manifest, stop)
-        for run in unfinished:
+        for run in launcher.claim(unfinished, manifest, stop):
             forget_failure(run)
         reasons = launcher.train(unfinished, manifest, stop)
     failed = {run.folder for run in unfinished if run.folder in reasons and has_ended(run)}

@@ -10,8 +10,7 @@ from continual.config import Replica, num_steps
 from continual.errors import Stopped, UserError
 from continual.machine import cores, device, visible_gpus
 from continual.schema import Count
-from continual.sweep import slurm_queue
-from continual.sweep.launcher import Launcher
+from continual.sweep.launcher import Launcher, queued_jobs
 from continual.sweep.manifest import Manifest
 from continual.sweep.others import record_unless_held
 from continual.sweep.states import ProgressFile
@@ -38,10 +37,15 @@ class PackedLauncher(Launcher):
     def __init__(self, workers: Literal["auto"] | Count = "auto") -> None:
         self.workers = workers
 
-    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> None:
+    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> Sequence[Replica]:
         """See Launcher; UserError if SLURM is still to train some of them."""
-        _refuse_if_queued(manifest, runs)
-        super().claim(runs, manifest, stop)
+        theirs = queued_jobs(manifest, {manifest.name(run.folder) for run in runs})
+        if theirs:
+            raise UserError(
+                f"{manifest.sweep} has {len(theirs)} jobs in SLURM's queue; "
+                f"wait for them or cancel them: python scripts/sweep.py wait|cancel {manifest.sweep}"
+            )
+        return super().claim(runs, manifest, stop)
 
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
         """See Launcher."""
@@ -88,6 +92,8 @@ class PackedLauncher(Launcher):
                 record_unless_held(population, result.reason)
                 unfinished = [run for run in population if run_status.outcome_of(run) is None]
                 reasons |= {run.folder: result.reason for run in unfinished}
+                if not unfinished:
+                    log.warning("after its runs had ended, a population failed: %s", result.reason)
         return reasons
 
     def _populations(self, runs: Sequence[Replica]) -> tuple[list[list[Replica]], int]:
@@ -120,18 +126,6 @@ def _standing(population: Sequence[Replica]) -> Snapshot:
 def names_main(run: Replica) -> bool:
     """Whether a run's config names what the main module of this process defines, as a notebook does."""
     return any(target.startswith("__main__.") for target in targets(run.config))
-
-
-def _refuse_if_queued(manifest: Manifest, runs: Sequence[Replica]) -> None:
-    """UserError if SLURM is still to train some of these runs."""
-    queue = (slurm_queue.queued() if manifest.submissions else None) or {}
-    names = {manifest.name(run.folder) for run in runs}
-    theirs = [job for job, of in manifest.submissions.items() if job in queue and names & set(of)]
-    if theirs:
-        raise UserError(
-            f"{manifest.sweep} has {len(theirs)} jobs in SLURM's queue; "
-            f"wait for them or cancel them: python scripts/sweep.py wait|cancel {manifest.sweep}"
-        )
 
 
 def _train_here(

@@ -99,8 +99,10 @@ class SlurmLauncher(Launcher):
             )
         check_engine(config, "cuda" if self._gpus and config["device"] != "cpu" else "cpu")
 
-    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> None:
-        """Nothing: what the sweep's own jobs train is waited for below, and a job waits for anyone else."""
+    def claim(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> Sequence[Replica]:
+        """See Launcher: all but those that jobs of this sweep train, which hold their folders."""
+        theirs = {run.folder for of in still_queued(manifest, runs).values() for run in of}
+        return super().claim([run for run in runs if run.folder not in theirs], manifest, stop)
 
     def train(self, runs: Sequence[Replica], manifest: Manifest, stop: StopRequests) -> dict[Path, str]:
         """Submit what is not in the queue already and, unless detached, wait for all; see Launcher."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.nn import functional as F
 
-from benchmarking.contender import wait_for
+from benchmarking.contender import pin, wait_for
 from continual.stepping import CudaGraphs, Stepper
 
 # From images [R, B, C, H, W] and weights [R, O, C, K, K] to maps [R, B, O, H', W'].
@@ -62,8 +62,11 @@ WAYS: dict[str, Way] = {
 def milliseconds(way: Way, replicas: int, where: torch.device, repeats: int) -> float:
     """The time for both convolutions, forwards and backwards; the best of some repeats.
 
-    On a GPU as replayed from a CUDA graph, as a population's steps are.
+    On a GPU as replayed from a CUDA graph, on a CPU with one thread, as a population's steps are.
     """
+    if where.type == "cpu":
+        torch.set_num_threads(1)
+        pin(0)
     tensors = [
         (
             torch.randn(replicas, _BATCH, channels, size, size, device=where, requires_grad=i > 0),

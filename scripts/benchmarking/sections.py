@@ -48,7 +48,8 @@ def engine(bench: Bench) -> Iterator[Row]:
                 with bench.plain(bench.mnist, *chosen, kind="compiled") as compiled:
                     what = f"plain loop, {optimizer}, torch.compile"
                     yield bench.speed("engine", what, compiled, 1, against, plain)
-            if cpu and cores() > 1 and not bench.quick:
+            # Seconds of a core add up over threads: they say nothing of several.
+            if cpu and cores() > 1 and not bench.quick and bench.clock == "wall":
                 with bench.plain(bench.mnist, *chosen, f"engine.threads={cores()}") as threaded:
                     what = f"plain loop, {optimizer}, {cores()} threads"
                     yield bench.speed("engine", what, threaded, 1, against, plain)

@@ -58,6 +58,18 @@ def test_every_network(tmp_path, compose, images, network):
     assert_same_run(*alone_and_packed(tmp_path, config))
 
 
+def test_products_with_one_column(tmp_path, compose):
+    """The library takes those of one replica in another way than those of several, where they are large."""
+    large = (
+        "network.hidden_sizes=[100]",
+        "env.batch_size=16",
+        "env.target_units=100",
+        "env.test_samples=1000",
+    )
+    config = compose("env=slowly_changing_regression", "network=mlp", *large, "metrics.gradients=true")
+    assert_same_run(*alone_and_packed(tmp_path, config))
+
+
 class Convolving(torch.nn.Module):
     """A user's own network, whose convolution is no module."""
 
@@ -80,10 +92,17 @@ def test_a_convolution_in_a_users_network(tmp_path, compose, images):
 
 def test_what_the_options_do_in_so_few_steps_is_not_nothing(tmp_path, compose):
     """Without this, the tests here would pass if the agents did nothing."""
-    runs = {agent: tiny.train([compose(*of_agent(agent))], tmp_path / agent)[0] for agent in AGENTS}
-    plain = runs.pop("base")
-    for agent, run in runs.items():
-        assert run.state["params/output.bias"].tolist() != plain.state["params/output.bias"].tolist(), agent
+
+    def output_bias(agent, *others):
+        (run,) = tiny.train([compose(f"agent={agent}", *others)], tmp_path / "_".join([agent, *others]))
+        return run.state["params/output.bias"].tolist()
+
+    plain = {}
+    for agent in AGENTS:
+        _, *overrides = of_agent(agent)
+        others = tuple(override for override in overrides if not override.startswith("agent."))
+        plain[others] = plain.get(others) or output_bias("base", *others)
+        assert agent == "base" or output_bias(agent, *overrides) != plain[others], agent
 
 
 @pytest.mark.parametrize("seed", [-3, 2**40])

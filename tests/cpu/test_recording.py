@@ -73,6 +73,8 @@ def test_several_threads_are_refused():
 RECORD_IN_A_PROCESS = """
 import torch
 from continual.cpu.recording import record
+from continual.machine import ensure_compile_cache
+ensure_compile_cache()
 x = torch.ones(1, 40)
 print(len(record(lambda x: x.copy_(x.sin() + 1), [x])), x[0, 0].item())
 """

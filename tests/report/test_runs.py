@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from continual.errors import DataError
+from continual.report.content import build
 from continual.report.runs import load
 from continual.report.statistics import summarise
 from continual.report.study import write_study
@@ -301,3 +302,12 @@ def test_runs_that_are_compared_by_nothing_are_completed_all_the_same(write_run,
     assert runs.runs["status"].tolist() == ["completed"] * 2
     assert runs.runs["score"].tolist() == pytest.approx([0.3, math.nan], nan_ok=True)
     assert summarise(runs)["n"].tolist() == [2]
+
+
+def test_a_grid_that_is_compared_by_nothing_has_a_report(write_run, tmp_path):
+    undeclared = {"score": None, "score_name": None, "total_average_online_accuracy": None}
+    for place, (lr, weight) in enumerate((lr, w) for lr in (0.1, 0.2) for w in (0.3, 0.4)):
+        nodes = {"agent": {**L2_INIT, "l2_weight": weight}, "optimizer": {"_target_": "Adam", "lr": lr}}
+        write_run(str(place), 0, nodes=nodes, **undeclared)
+    report = build(load(tmp_path))
+    assert "Sensitivity" not in [section.title for section in report.sections]

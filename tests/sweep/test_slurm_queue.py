@@ -1,23 +1,29 @@
 """What SLURM's answers are taken to mean; the commands here are stand-ins, in test_slurm.py they are real."""
 
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+from continual import provenance, training
 from continual.config import Replica
 from continual.sweep import cli, others, slurm_queue
 from continual.sweep.launcher import finish
 from continual.sweep.manifest import Manifest
 from continual.sweep.slurm import SlurmLauncher
+from continual.sweep.slurm_job import PopulationJob
 from continual.tracking import frozen
 from continual.tracking.lock import FolderLock
 from continual.tracking.recorder import Recorder
 from tests.command_line import CommandLine
+from tests.sweep.subprocesses import until
 
 Command: TypeAlias = Callable[[str, str], None]
 
@@ -44,7 +50,7 @@ def sweep(train: CommandLine, workplace: Path, command: Command) -> Path:
     assert manifest is not None
     manifest.add_submission("7_0", [run_of(folder)])
     manifest.write()
-    command("squeue", f"[ -e {folder}/gone ] || echo '7|0|RUNNING|node1'")
+    command("squeue", f"touch {folder}/asked; [ -e {folder}/gone ] || echo '7|0|RUNNING|node1'")
     return folder
 
 
@@ -72,14 +78,15 @@ def test_a_job_that_is_being_cancelled(answer: str, expected: bool, command: Com
 def test_a_job_that_trains_is_waited_for_and_says_why_its_run_failed(
     sweep: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For longer than another process would be: the job holds its runs' folders, as seen from here."""
+    """The job holds its runs' folders, as seen from here."""
     monkeypatch.setattr(others, "_MOST_SECONDS", 0.1)
     command("sbatch", "exit 1")
     lock = FolderLock(sweep / "0")
     lock.acquire()
 
     def end() -> None:
-        time.sleep(1)
+        until((sweep / "asked").exists)
+        time.sleep(0.5)  # longer than another process would be waited for
         Recorder(run_of(sweep), replicas=1).fail("out of luck")
         lock.release()
         (sweep / "gone").touch()
@@ -91,6 +98,30 @@ def test_a_job_that_trains_is_waited_for_and_says_why_its_run_failed(
     reasons = finish([run_of(sweep)], manifest, SlurmLauncher(poll_seconds=0.1))
     job.join()
     assert reasons == {sweep / "0": "out of luck"}
+
+
+def test_an_element_of_an_array_asks_for_itself_alone(
+    command: Command, monkeypatch: pytest.MonkeyPatch, sweep: Path
+) -> None:
+    """The id of one element is the array's, by which SLURM shows all elements: a sibling may be ending."""
+    running = "JobState=RUNNING RunTime=00:00:03 TimeLimit=00:02:00"
+    ending = "JobState=COMPLETING RunTime=00:00:03 TimeLimit=00:02:00"
+    command("scontrol", f'case "$4" in 7_1) echo "{running}";; 7) echo "{ending}"; echo "{running}";; esac')
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    for name, value in {"JOB_ID": "7", "ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+    def train(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        raise training.Interrupted
+
+    monkeypatch.setattr(training, "train", train)
+    before = signal.signal(signal.SIGUSR2, lambda *_: sys.exit("back into the queue"))
+    try:
+        with pytest.raises(SystemExit, match="back into the queue"):
+            PopulationJob([run_of(sweep)], asdict(provenance.code()))()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_runs_do_not_change_under_a_job(sweep: Path, train: CommandLine) -> None:

@@ -276,6 +276,7 @@ def test_a_failure_at_a_runs_end_is_not_waited_for(
     out = io.StringIO()
     start = {**asdict(description(tmp_path)), "live": False, "timeout": 1}
     writer = wandb_writer.RunWriter(start, wandb_writer.Shared(out))
+    writer.daemon = True
     writer.start()
     for message in [
         {"row": {"task": 0}, "step": 0},

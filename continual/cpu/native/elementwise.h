@@ -37,7 +37,9 @@ inline Floats root(const Floats& x) {
 // x = m 2^e with m about 1, and the logarithm of m as a polynomial of m - 1.
 inline Floats logarithm(const Floats& x) {
   __m512 v = x;
-  if (_mm512_fpclass_ps_mask(v, 0xff)) [[unlikely]] return x.log();  // no number above 0
+  // No number above 0, or one that overflows below.
+  __mmask16 others = _mm512_fpclass_ps_mask(v, 0xff) | _mm512_cmp_ps_mask(v, every(2.4e38f), _CMP_GT_OQ);
+  if (others) [[unlikely]] return x.log();
   __m512 e = _mm512_getexp_ps(v * every(1.41421356f)), m = _mm512_scalef_ps(v, every(0.f) - e), f = m - every(1.f);
   __m512 p = every(7.0376836292e-2f) * f + every(-1.1514610310e-1f);
   p = p * f + every(1.1676998740e-1f);

@@ -155,7 +155,7 @@ static void inner(Matrix a, Matrix b, float* c, long c_row, long c_column, long 
       switch (width) {
 #define CASE(TN) case TN: inner_columns<TN>(x, y, of_c, c_row, c_column, rows, some, k > 0); break;
         CASE(1) CASE(2)
-#if !defined(__AVX2__) || defined(__AVX512F__)
+#if !(defined(__AVX2__) && defined(__FMA__)) || defined(__AVX512F__)
         CASE(3) CASE(4)
 #endif
 #if defined(__AVX512F__)
