@@ -1,7 +1,8 @@
 """What is done between two chunks of steps: report, write checkpoints, stop if asked to."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from continual.tracking.progress import Snapshot
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; every replica's checkpoint is written."""
+    """Training was asked to stop; every replica's checkpoint is written, unless no step was done."""
 
 
 class Pause:
@@ -30,6 +31,22 @@ class Pause:
         self._between_checkpoints = 60 * checkpoint_minutes
         self._report, self._should_stop = report, should_stop
         self._last_report = self._last_checkpoint = time.monotonic()
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Around what precedes the first step. Interrupted, and nothing is written, if it is to stop there.
+
+        A signal that a whole group of processes gets ends the compiler, too. What follows from that is
+        neither a run's error nor the way in which its steps are done from then on.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._should_stop():
+                raise Interrupted from error
+            raise
+        if self._should_stop():
+            raise Interrupted
 
     def begin(self, task: int, step: int) -> None:
         """Before the first step, at the point from which the population starts or resumes."""

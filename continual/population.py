@@ -128,17 +128,17 @@ class Population:
     def start_task(self, task: int) -> None:
         """Lay out a task's data for every replica, and do what is done when a task starts from its beginning.
 
-        Online sums start at zero; then comes what the environment does to every agent, and then what the
-        agents do.
+        Online sums start at zero; then comes what the agents do, and then what the environment does to all of
+        them.
         """
         self.enter_task(task, 0)
         for name, sums in self.state["online"].items():
             if name != "diverged_at":
                 sums.zero_()
-        if (self.environment.output_layer, self.environment.optimizer_state) != ("keep", "keep"):
-            self._reset_at_boundary()
         if task > 0 and self.learner.sees_task_starts:
             self._let_agents_start()
+        if (self.environment.output_layer, self.environment.optimizer_state) != ("keep", "keep"):
+            self._reset_at_boundary()
 
     def enter_task(self, task: int, step: int) -> None:
         """Go to a step of a task without touching the replicas' state, as after a restore."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from continual.agents.agent import Agent, Batch, Context, Weights, matrices
+from continual.agents.agent import Agent, Anatomy, Batch, Context, Weights, matrices
+from continual.errors import ConfigError
 from continual.schema import NonNegative, Positive
 from continual.tree import Tree
 
@@ -23,6 +24,10 @@ class Parseval(Agent):
     parseval_weight: NonNegative = 1e-3
     scale: Positive = 2.0
     width_factor: bool = True
+
+    def check(self, anatomy: Anatomy) -> None:
+        if not {"input", "hidden"}.intersection(anatomy.roles.values()):
+            raise ConfigError("agent: parseval needs a hidden layer, and the network has none.")
 
     def penalty(self, weights: Weights, state: Tree, context: Context, batch: Batch) -> Tensor:
         terms = []

@@ -5,6 +5,8 @@ plain values only, and those are set on a copy of what was composed for the firs
 """
 
 import copy
+import functools
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -28,6 +31,7 @@ from continual.cli.messages import one_sentence
 from continual.cli.plain import plain
 from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.cli.resolvers import register_resolvers
+from continual.config import Config
 from continual.config import config_folder as config_folder
 from continual.errors import ConfigError
 from continual.sweep.jobs import naming
@@ -173,11 +177,24 @@ class Composer:
                 text for text, one in zip(overrides, parsed, strict=True) if one.is_hydra_override()
             ]
             config = self.whole([*kept, "hydra.mode=MULTIRUN"])
+            self._check_grid(plain(config.hydra.runtime.choices, resolve=False).get("sweep"))
             with read_write(config.hydra), open_dict(config.hydra):
                 config.hydra.overrides.task = [
                     text for text, one in zip(overrides, parsed, strict=True) if not one.is_hydra_override()
                 ]
             return config
+
+    def _check_grid(self, grid: str | None) -> None:
+        """ConfigError if a grid of this program's is that of one agent (env, ...), and several are swept."""
+        path = config_folder() / "sweep" / f"{grid}.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if grid and path.is_file() else {}
+        of_one = set(re.findall(r"\$\{(\w+)\}", str(content.get("defaults"))))
+        several = sorted(of_one.intersection(self._swept))
+        if several:
+            raise ConfigError(
+                f"sweep={grid}: its grid is that of one {several[0]}, and several are given; sweep over each "
+                "alone, or let scripts/reproduce.py do it, which takes several agents."
+            )
 
     def has(self, overrides: Sequence[str], key: str) -> bool:
         """Whether the config with these overrides has this key."""
@@ -303,7 +320,29 @@ def _composed(
         values = {str(name): _resolved(config[name]) for name in config if name != "hydra"}
         own = {name: plain(config.hydra[name], resolve=False) for name in _OWN}
     overrides = own["overrides"]["task"]
+    _check_network(values, own["runtime"]["choices"], overrides)
     return Composed(number or 0, list(overrides), values, where, {**shared, **own})
+
+
+def _check_network(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """ConfigError if a preset has changed what an agent that is a network, such as crelu, sets of it."""
+    typed = {override.partition("=")[0].lstrip("+") for override in overrides}
+    for key, value in _network_of(str(choices.get("agent"))).items():
+        found = config["network"].get(key)
+        if found != value and f"network.{key}" not in typed:
+            raise ConfigError(
+                f"agent={choices['agent']}: it is network.{key}={value}, which experiment="
+                f"{choices.get('experiment')} sets to {found}; choose another agent, or give network.{key}."
+            )
+
+
+@functools.cache
+def _network_of(agent: str) -> Mapping[str, Any]:
+    """What an option of this program's for agents sets of the network."""
+    path = config_folder() / "agent" / f"{agent}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    network: dict[str, Any] = content.get("network", {})
+    return network
 
 
 def _place(override: Override) -> str:

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from continual.cli import grammar
 from continual.cli.composing import Composer
+from continual.config import config_folder
 from continual.errors import ConfigError
 
 
@@ -114,3 +115,44 @@ def test_what_is_composed_for_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
     assert composed.params["seed"] == "0,1,2"
     assert composed.launcher["_target_"] == "continual.sweep.packed.PackedLauncher"
     assert composed.choices["env/dataset"] == "mnist"
+
+
+PRESETS = sorted(
+    str(path.relative_to(config_folder() / "experiment").with_suffix(""))
+    for path in (config_folder() / "experiment").rglob("*.yaml")
+)
+
+
+def test_an_agent_that_is_a_network_is_that_with_every_preset_or_refused() -> None:
+    """A preset has the last word: what it changes of CReLU would not be CReLU."""
+    refused = {}
+    for preset in PRESETS:
+        try:
+            composed = Composer().run([f"experiment={preset}", "agent=crelu"])
+        except ConfigError as error:
+            refused[preset] = str(error)
+        else:
+            assert composed.config["network"]["activation"] == "crelu"
+    assert refused["lillo2026/permuted_mnist"] == (
+        "agent=crelu: it is network.activation=crelu, which experiment=lillo2026/permuted_mnist sets to "
+        "smooth_leaky; choose another agent, or give network.activation."
+    )
+    assert "paper" not in refused
+    typed = Composer().run(["experiment=lillo2026/permuted_mnist", "agent=crelu", "network.activation=elu"])
+    assert typed.config["network"]["activation"] == "elu"
+
+
+@pytest.mark.parametrize(
+    "several", ["agent=l2,l2_init", "env=permuted_mnist,continual_imagenet", "optimizer=adam,sgd"]
+)
+def test_a_grid_of_one_agent_env_and_optimizer_is_not_that_of_several(several: str) -> None:
+    one = [
+        o
+        for o in ("agent=l2", "env=permuted_mnist", "optimizer=adam")
+        if o.split("=")[0] != several.split("=")[0]
+    ]
+    with pytest.raises(
+        ConfigError, match=rf"^sweep=paper: its grid is that of one {several.split('=')[0]}, and several"
+    ):
+        Composer().swept(["sweep=paper", *one, several])
+    Composer().swept(["sweep=paper", *one, several.split(",")[0]])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from continual import cpu, training
 from tests import tiny
 from tests.contracts.every import every_agent, every_env, of_agent, of_network
 from tests.sweep.subprocesses import KILLS
@@ -57,6 +58,28 @@ def test_every_env_goes_on_in_the_middle_of_a_task(tmp_path, compose, env):
     tiny.train_until(4, [config], tmp_path / "stopped")
     assert position(tmp_path / "stopped" / "0") == (1, 7)
     assert_same_run(tiny.train([config], tmp_path / "stopped")[0], whole)
+
+
+@tiny.compiles
+def test_a_stop_while_steps_are_compiled_leaves_all_as_it_was(tmp_path, compose, monkeypatch):
+    """A signal that a whole group of processes gets ends the compiler as well."""
+
+    def ended(*_):
+        raise cpu.Unavailable("it cannot be recorded")
+
+    config = compose("agent=l2_init", "engine.chunk_steps=7", "engine.compile=true")
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    for before in (None, (0, 7)):
+        with monkeypatch.context() as patched:
+            patched.setattr(cpu, "Replay", ended)
+            with pytest.raises(training.Interrupted):
+                tiny.train([config], tmp_path / "stopped", should_stop=lambda: True)
+        assert position(tmp_path / "stopped" / "0") == before
+        if before is None:
+            tiny.train_until(1, [config], tmp_path / "stopped")
+    (resumed,) = tiny.train([config], tmp_path / "stopped")
+    assert_same_run(resumed, whole)
+    assert torch.load(resumed.folder / "checkpoint.pt", weights_only=True)["native"]
 
 
 def test_a_convolutional_network_goes_on(tmp_path, compose, images):

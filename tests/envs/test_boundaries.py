@@ -52,6 +52,19 @@ def test_the_output_layer_is_reset_at_every_tasks_start_and_nothing_else(compose
         assert len({weight.flatten()[0].item() for weight in drawn}) == 6, "each replica and task has its own"
 
 
+@pytest.mark.parametrize("agent", ["head_reset", "full_reset", "shrink_and_perturb"])
+def test_what_an_agent_does_at_a_tasks_start_is_no_exception(compose, agent):
+    every = ["agent.every=task"] if agent == "shrink_and_perturb" else []
+    reset = population(compose, f"agent={agent}", *every, "env.output_layer=zero")
+    for task in range(2):
+        reset.start_task(task)
+        state = reset.replica_state(0)
+        assert not state["params/output.weight"].any()
+        assert state["params/hidden0.weight"].any()
+        reset.advance(STEPS)
+        reset.end_task()
+
+
 def test_the_optimisers_state_is_renewed_with_all_that_it_counts(compose):
     renewed = population(compose, "env.optimizer_state=renew")
     fresh = renewed.replica_state(0)
