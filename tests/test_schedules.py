@@ -118,6 +118,22 @@ def test_replicas_may_differ_in_their_numbers(tmp_path, compose):
     assert len({run.tasks for run in packed}) == 3
 
 
+@pytest.mark.parametrize("over", ["task", "run"])
+@pytest.mark.parametrize("schedule", tiny.options("optimizer/schedule"))
+def test_every_schedule_goes_on_where_it_was(tmp_path, compose, schedule, over):
+    chosen = [f"optimizer/schedule={schedule}", f"optimizer.schedule.over={over}", "engine.chunk_steps=7"]
+    config = compose("agent=l2_init", *chosen)
+    if "steps" in config["optimizer"]["schedule"]:
+        steps = config["optimizer"]["schedule"]["steps"]
+        config["optimizer"]["schedule"]["steps"] = [5, 15] if isinstance(steps, list) else 20
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    for _ in range(2):
+        tiny.train_until(2, [config], tmp_path / "stopped")
+    (resumed,) = tiny.train([config], tmp_path / "stopped")
+    tiny.assert_equal(resumed.state, whole.state)
+    assert resumed.tasks == whole.tasks
+
+
 def test_a_schedule_that_is_longer_than_the_run(compose):
     with pytest.raises(ConfigError, match=r"^optimizer\.schedule\.steps: 21 is more than the 20 steps of a"):
         building.prepare(compose("optimizer/schedule=cosine", "optimizer.schedule.steps=21"))

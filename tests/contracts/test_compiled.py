@@ -19,6 +19,9 @@ PAIRS = [
         for agent, optimizer in zip(AGENTS, cycle(OPTIMIZERS), strict=False)
     ),
     pytest.param(["agent=l2_init", *_CONVNET], id="convnet"),
+    pytest.param(
+        ["agent=l2", "optimizer/schedule=cosine", "optimizer.schedule.steps=20"], id="a schedule within tasks"
+    ),
     pytest.param([*of_agent("continual_backprop"), *_CONVNET], id="channels of a convnet that are replaced"),
 ]
 AMONG = 2
