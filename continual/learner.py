@@ -294,6 +294,11 @@ class Learner:
         """Whether a step of the agent's takes a matrix apart; see `Agent.decomposes`."""
         return composed(self.agent).decomposes
 
+    @property
+    def multiplies_vectors(self) -> bool:
+        """Whether a step of the agent's has products with vectors; see `Agent.multiplies_vectors`."""
+        return composed(self.agent).multiplies_vectors
+
     def start_task(
         self, state: Tree, numbers: Numbers, batch: _Batches, batches: int, key: Tensor, step: Tensor
     ) -> Tree:

@@ -92,6 +92,8 @@ def ensure_compile_cache() -> None:
     except OSError as error:
         reason = error.strerror
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="continual-compiled-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = compile_cache()
+    os.makedirs(compile_cache())
     log.warning(
         "compiled code cannot be kept in %s (%s), and is lost when this process ends; "
         "TORCHINDUCTOR_CACHE_DIR names another folder.",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; every replica's checkpoint is written, unless no step was done."""
+    """Training was asked to stop; every replica's checkpoint is written, unless that was in `starting`."""
 
 
 class Pause:
@@ -34,10 +34,11 @@ class Pause:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Around what precedes the first step. Interrupted, and nothing is written, if it is to stop there.
+        """Around the start of a task, in which the first one's steps are compiled to native code.
 
-        A signal that a whole group of processes gets ends the compiler, too. What follows from that is
-        neither a run's error nor the way in which its steps are done from then on.
+        Interrupted, and nothing is written, if that failed as it is to stop: a signal that a whole group of
+        processes gets ends the compiler, too. What follows from that is neither a run's error nor the way in
+        which its steps are done from then on.
         """
         try:
             yield
@@ -45,7 +46,7 @@ class Pause:
             if self._should_stop():
                 raise Interrupted from error
             raise
-        if self._should_stop():
+        if self._population.lacks_native and self._should_stop():
             raise Interrupted
 
     def begin(self, task: int, step: int) -> None:

@@ -60,15 +60,17 @@ class Population:
         longest = max(environment.steps(task) for task in range(environment.num_tasks))
         self.chunk_steps = min(chunk_steps, longest)
         # The library for convolutions on a CPU sums over a group in another order than over a whole, and is
-        # slow at groups; so do a batch norm, what is made for singular values and products with one column.
+        # slow at groups; so do a batch norm, what is made for singular values and products with a vector.
         # Replicas are taken one by one, so that packing changes nothing. Native steps take them so anyway.
         is_the_librarys = (
             convolves(self.learner.network, environment.input_shape)
             or self.learner.training_network is not None
             or self.learner.decomposes
         )
-        has_one_output = any(p.ndim == 2 and len(p) == 1 for p in self.learner.network.parameters())
-        self._one_by_one = device.type == "cpu" and (is_the_librarys or has_one_output)
+        has_vectors = self.learner.multiplies_vectors or any(
+            param.ndim == 2 and 1 in param.shape for param in self.learner.network.parameters()
+        )
+        self._one_by_one = device.type == "cpu" and (is_the_librarys or has_vectors)
         self._keys = torch.stack([random.key(seed) for seed in seeds]).to(device)
         self._numbers = {
             part: {name: torch.tensor(values, device=device) for name, values in of.items()}
@@ -103,6 +105,11 @@ class Population:
     def is_native(self) -> bool:
         """Whether steps are replayed from native code (`continual.cpu`); known once a task has started."""
         return self._keeps_native if self._stepper is None else self._stepper.is_native
+
+    @property
+    def lacks_native(self) -> bool:
+        """Whether steps were to be replayed from native code and are not, once a task has started."""
+        return self._native and not self.is_native
 
     def keep_native(self, ways: Set[bool]) -> None:
         """Do steps as they were done before, where a run resumes: replayed from native code or not.

@@ -98,20 +98,17 @@ def _run_tasks(
     first_task, first_step = resume(population, recorders)
     next_task = first_task
     pause.begin(first_task, first_step)
-    if first_task < environment.num_tasks:
-        with pause.starting():
-            if first_step > 0:
-                population.enter_task(first_task, first_step)
-            else:
-                population.start_task(first_task)
     for task in range(first_task, environment.num_tasks):
         if all(recorder.status == "diverged" for recorder in recorders):
             break
         steps = environment.steps(task)
         fraction_steps = {fraction: max(1, round(fraction * steps)) for fraction in wanted.task_fractions}
         stops = sorted({*fraction_steps.values(), steps})
-        if task > first_task:
-            population.start_task(task)
+        with pause.starting():
+            if task == first_task and first_step > 0:
+                population.enter_task(task, first_step)
+            else:
+                population.start_task(task)
 
         while population.step_in_task < steps:
             stop = next(stop for stop in stops if stop > population.step_in_task)

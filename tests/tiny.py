@@ -190,7 +190,7 @@ class Finished:
 
 def train_until(pause: int, configs: Sequence[dict[str, Any]], folder: Path) -> None:
     """Train, and stop at a pause, counted from 1; in chunks of 7 they are after steps 7, 14, 20 of a task."""
-    asked = itertools.count()  # the first time before the first step
+    asked = itertools.count(1)
     with pytest.raises(training.Interrupted):
         train(configs, folder, should_stop=lambda: next(asked) == pause)
 

@@ -34,8 +34,7 @@ class Anatomy:
 
     `weights` names the parameters that penalties cover: weights and biases, never those of a norm or an
     activation. `roles` says of each parameter what it is for. An agent that remembers batches lays out its
-    state by `batch`; `output_layer` is there for those who replace it, if it is known; nothing
-    reads it.
+    state by `batch`. The units of `output_layer`, where one is known to be it, are read by no layer.
     """
 
     weights: tuple[str, ...]
@@ -207,6 +206,11 @@ class Agent:
     @property
     def decomposes(self) -> bool:
         """Whether a step takes a matrix apart (singular values), by a library that must not see others'."""
+        return False
+
+    @property
+    def multiplies_vectors(self) -> bool:
+        """Whether a step multiplies matrices by vectors: for several replicas the library does otherwise."""
         return False
 
     @property

@@ -123,6 +123,10 @@ class Composed(Agent):
         return self.first.decomposes or self.second.decomposes
 
     @property
+    def multiplies_vectors(self) -> bool:
+        return self.first.multiplies_vectors or self.second.multiplies_vectors
+
+    @property
     def has_penalty(self) -> bool:
         return self.first.has_penalty or self.second.has_penalty
 

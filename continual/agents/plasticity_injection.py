@@ -55,6 +55,7 @@ class PlasticityInjection(Agent):
             for of in slots.values():
                 of[name] = torch.where(is_due, 0.0, of[name])
         counts = dict(update.optimizer.counts)
-        for layer, count_U in counts.items():
-            counts[layer] = torch.where(is_due, 0, count_U)
+        for layer in self.replaced(context.anatomy):
+            if layer.name in counts:
+                counts[layer.name] = torch.where(is_due, 0, counts[layer.name])
         return update._replace(params=params, optimizer=update.optimizer._replace(slots=slots, counts=counts))

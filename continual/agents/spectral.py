@@ -22,6 +22,10 @@ class Spectral(Agent):
     spectral_weight: NonNegative = 1e-3
     power: Count = 2
 
+    @property
+    def multiplies_vectors(self) -> bool:
+        return True
+
     def init(self, context: Context) -> dict[str, Tensor]:
         found = {}
         for name, matrix in _matrices(context.initial, context).items():

@@ -177,24 +177,33 @@ class Composer:
                 text for text, one in zip(overrides, parsed, strict=True) if one.is_hydra_override()
             ]
             config = self.whole([*kept, "hydra.mode=MULTIRUN"])
-            self._check_grid(plain(config.hydra.runtime.choices, resolve=False).get("sweep"))
+            self._check_grid(plain(config.hydra.runtime.choices, resolve=False))
             with read_write(config.hydra), open_dict(config.hydra):
                 config.hydra.overrides.task = [
                     text for text, one in zip(overrides, parsed, strict=True) if not one.is_hydra_override()
                 ]
             return config
 
-    def _check_grid(self, grid: str | None) -> None:
-        """ConfigError if a grid of this program's is that of one agent (env, ...), and several are swept."""
-        path = config_folder() / "sweep" / f"{grid}.yaml"
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) if grid and path.is_file() else {}
-        of_one = set(re.findall(r"\$\{(\w+)\}", str(content.get("defaults"))))
-        several = sorted(of_one.intersection(self._swept))
-        if several:
-            raise ConfigError(
-                f"sweep={grid}: its grid is that of one {several[0]}, and several are given; sweep over each "
-                "alone, or let scripts/reproduce.py do it, which takes several agents."
-            )
+    def _check_grid(self, choices: Mapping[str, Any]) -> None:
+        """ConfigError if a grid has parts for one agent (env, ...), and several with parts are swept."""
+        grid = str(choices.get("sweep"))
+        for part in _own_option("sweep", grid).get("defaults", []):
+            for place, name in part.items() if isinstance(part, dict) else ():
+                folder = place.removeprefix("optional ").partition("@")[0]
+                groups = [group for group in re.findall(r"\$\{(\w+)\}", name) if group in self._swept]
+                names = [name]
+                for group in re.findall(r"\$\{(\w+)\}", name):
+                    swept = [text.partition("=")[2] for text in self._swept.get(group, ())]
+                    options = swept or [str(choices.get(group))]
+                    names = [one.replace(f"${{{group}}}", option) for one in names for option in options]
+                found = [option for one in names if (option := _own_option(f"sweep/{folder}", one))]
+                # Periods that are given in tasks are those of one env.
+                groups += ["env"] if "env" in self._swept and "${steps_of_tasks" in str(found) else []
+                if found and groups:
+                    raise ConfigError(
+                        f"sweep={grid}: its grid is that of one {groups[0]}, and several are given; sweep "
+                        "over each alone, or let scripts/reproduce.py do it, which takes several agents."
+                    )
 
     def has(self, overrides: Sequence[str], key: str) -> bool:
         """Whether the config with these overrides has this key."""
@@ -325,24 +334,25 @@ def _composed(
 
 
 def _check_network(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """ConfigError if a preset has changed what an agent that is a network, such as crelu, sets of it."""
+    """ConfigError if a preset has changed what a typed agent that is a network, such as crelu, sets of it."""
     typed = {override.partition("=")[0].lstrip("+") for override in overrides}
-    for key, value in _network_of(str(choices.get("agent"))).items():
+    if "agent" not in typed or not choices.get("experiment"):
+        return
+    for key, value in _own_option("agent", choices["agent"]).get("network", {}).items():
         found = config["network"].get(key)
         if found != value and f"network.{key}" not in typed:
             raise ConfigError(
                 f"agent={choices['agent']}: it is network.{key}={value}, which experiment="
-                f"{choices.get('experiment')} sets to {found}; choose another agent, or give network.{key}."
+                f"{choices['experiment']} sets to {found}; choose another agent, or give network.{key}."
             )
 
 
 @functools.cache
-def _network_of(agent: str) -> Mapping[str, Any]:
-    """What an option of this program's for agents sets of the network."""
-    path = config_folder() / "agent" / f"{agent}.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    network: dict[str, Any] = content.get("network", {})
-    return network
+def _own_option(group: str, name: str) -> Mapping[str, Any]:
+    """What one of this program's own options says, unresolved; {} if there is none."""
+    path = config_folder() / group / f"{name}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content or {}
 
 
 def _place(override: Override) -> str:

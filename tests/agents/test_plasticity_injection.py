@@ -113,6 +113,18 @@ def test_adam_counts_a_fresh_layers_steps_anew(compose, layers: int) -> None:
     assert not torch.equal(at["params/old.output.weight"], trained)
 
 
+def test_other_layers_counts_stay(compose) -> None:
+    """Of a second agent, which replaces units of them."""
+    chosen = ("agent=plasticity_injection", "agent.injection_step=9", "agent@agent.plus=redo")
+    population = tiny.population([compose(*chosen, "network.injectable=1")])
+    population.start_task(0)
+    population.advance(9)
+    at = population.replica_state(0)
+    assert not at["optimizer/counts/output"].any()
+    assert at["optimizer/counts/hidden0"].tolist() == [9.0] * 9
+    assert at["optimizer/counts/hidden1"].tolist() == [9.0] * 9
+
+
 def test_weight_decay_does_not_move_what_is_frozen(compose) -> None:
     config = compose(
         *("agent=plasticity_injection", "agent.injection_step=3"),

@@ -143,16 +143,22 @@ def test_an_agent_that_is_a_network_is_that_with_every_preset_or_refused() -> No
 
 
 @pytest.mark.parametrize(
-    "several", ["agent=l2,l2_init", "env=permuted_mnist,continual_imagenet", "optimizer=adam,sgd"]
+    ("overrides", "group"),
+    [
+        (["agent=l2,l2_init"], "agent"),
+        (["agent=l2", "optimizer=adam,sgd"], "optimizer"),
+        (["agent=l2", "optimizer=sgd", "env=permuted_mnist,continual_imagenet"], "env"),
+        (["agent=redo", "env=permuted_mnist,random_label_mnist"], "env"),
+    ],
 )
-def test_a_grid_of_one_agent_env_and_optimizer_is_not_that_of_several(several: str) -> None:
-    one = [
-        o
-        for o in ("agent=l2", "env=permuted_mnist", "optimizer=adam")
-        if o.split("=")[0] != several.split("=")[0]
-    ]
-    with pytest.raises(
-        ConfigError, match=rf"^sweep=paper: its grid is that of one {several.split('=')[0]}, and several"
-    ):
-        Composer().swept(["sweep=paper", *one, several])
-    Composer().swept(["sweep=paper", *one, several.split(",")[0]])
+def test_a_grid_of_one_agent_env_and_optimizer_is_not_that_of_several(
+    overrides: list[str], group: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^sweep=paper: its grid is that of one {group}, and several"):
+        Composer().swept(["sweep=paper", *overrides])
+    Composer().swept(["sweep=paper", *(one.split(",")[0] for one in overrides)])
+
+
+def test_agents_without_a_number_to_choose_share_a_grid() -> None:
+    config = Composer().swept(["sweep=paper", "agent=base,layer_norm,crelu", "env=permuted_mnist"])
+    assert set(config.hydra.sweeper.params) == {"seed", "optimizer.lr"}

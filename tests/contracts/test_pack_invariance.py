@@ -58,16 +58,18 @@ def test_every_network(tmp_path, compose, images, network):
     assert_same_run(*alone_and_packed(tmp_path, config))
 
 
-def test_products_with_one_column(tmp_path, compose):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["env=slowly_changing_regression", "env.target_units=100", "env.test_samples=1000", "network=mlp"],
+        ["agent=spectral"],
+    ],
+    ids=["one output", "a vector of the agent's"],
+)
+def test_products_with_one_column(tmp_path, compose, overrides):
     """The library takes those of one replica in another way than those of several, where they are large."""
-    large = (
-        "network.hidden_sizes=[100]",
-        "env.batch_size=16",
-        "env.target_units=100",
-        "env.test_samples=1000",
-    )
-    config = compose("env=slowly_changing_regression", "network=mlp", *large, "metrics.gradients=true")
-    assert_same_run(*alone_and_packed(tmp_path, config))
+    large = ("network.hidden_sizes=[100,100]", "env.batch_size=16", "metrics.gradients=true")
+    assert_same_run(*alone_and_packed(tmp_path, compose(*overrides, *large)))
 
 
 class Convolving(torch.nn.Module):

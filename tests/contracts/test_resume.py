@@ -138,6 +138,16 @@ def test_a_run_that_has_diverged_stays_so(tmp_path, compose):
         assert_same_run(resumed, other)
 
 
+def test_a_population_that_has_diverged_as_a_whole_stays_so(tmp_path, compose):
+    """Its next task is not started: the agent would act on it."""
+    config = compose("agent=full_reset", "engine.chunk_steps=7", "optimizer=sgd", "optimizer.lr=1e6")
+    (whole,) = tiny.train([config], tmp_path / "whole")
+    assert whole.summary["status"] == "diverged"
+    tiny.train_until(3, [config], tmp_path / "stopped")
+    assert position(tmp_path / "stopped" / "0") == (1, 0)
+    assert_same_run(tiny.train([config], tmp_path / "stopped")[0], whole)
+
+
 def test_a_process_that_is_killed_goes_on_with_the_same_command(tmp_path, npz):
     overrides = [
         *tiny.OVERRIDES,
