@@ -64,7 +64,8 @@ def prepare(config: Mapping[str, Any]) -> tuple[Learner, Environment]:
     check_config(config)
     wanted = {name: config[name] for name in _PREPARED}
     wanted["measures_plasticity"] = config["metrics"]["sample_plasticity"]
-    targets = tuple(_targets_in(wanted))
+    # The classes and functions themselves: in a notebook a name may soon be another class's.
+    targets = tuple(map(schema.locate, schema.targets(wanted)))
     with _one_at_a_time:
         _, files = _names_of(config) if "dataset" in config["env"] else ("", ())
         text, precision = json.dumps(wanted, sort_keys=True), config["engine"]["precision"]
@@ -205,15 +206,6 @@ def _names_of(config: Mapping[str, Any]) -> tuple[str, _Files]:
 
 def _json(node: Mapping[str, Any]) -> str:
     return json.dumps(node, sort_keys=True)
-
-
-def _targets_in(node: Any) -> Iterator[Callable[..., Any]]:
-    """All classes and functions that a config names: in a notebook a name may soon be another class's."""
-    if isinstance(node, Mapping):
-        if schema.is_node(node):
-            yield schema.locate(node["_target_"])
-        for inner in node.values():
-            yield from _targets_in(inner)
 
 
 def forget() -> None:

@@ -34,7 +34,7 @@ class Pause:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Around the start of a task, in which the first one's steps are compiled to native code.
+        """Around the start of the first task, in which steps are compiled to native code.
 
         Interrupted, and nothing is written, if that failed as it is to stop: a signal that a whole group of
         processes gets ends the compiler, too. What follows from that is neither a run's error nor the way in

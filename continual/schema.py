@@ -16,7 +16,7 @@ import inspect
 import math
 import re
 import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
@@ -127,6 +127,15 @@ def numbers(nodes: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 def is_node(value: object) -> bool:
     """Whether a value of a config names a class or function to call."""
     return isinstance(value, Mapping) and "_target_" in value
+
+
+def targets(node: object) -> Iterator[str]:
+    """All that a config names to be called, wherever it does."""
+    if is_node(node):
+        yield str(cast("Mapping[str, Any]", node)["_target_"])
+    inner = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    for value in inner:
+        yield from targets(value)
 
 
 def bind(configured: D, numbers: "Mapping[str, Tensor]") -> D:

@@ -6,6 +6,7 @@
 import math
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -104,7 +105,7 @@ def _run_tasks(
         steps = environment.steps(task)
         fraction_steps = {fraction: max(1, round(fraction * steps)) for fraction in wanted.task_fractions}
         stops = sorted({*fraction_steps.values(), steps})
-        with pause.starting():
+        with pause.starting() if task == first_task else nullcontext():
             if task == first_task and first_step > 0:
                 population.enter_task(task, first_step)
             else:

@@ -183,11 +183,9 @@ def _scores(study: Path) -> dict[str, str]:
     if "agent" not in best.groups or best.groups["agent"].duplicated().any():
         return {}
     means = best.runs[best.runs["status"] == "completed"].groupby("group")["score"].mean()
+    marks = ["" if score.higher_is_better else " ↓" for score in best.scores]
     return {
-        str(
-            best.groups.loc[group, "agent"]
-        ): f"{mean:.3f}{'' if best.scores[group].higher_is_better else ' ↓'}"
-        for group, mean in means.items()
+        str(best.groups.loc[group, "agent"]): f"{mean:.3f}{marks[group]}" for group, mean in means.items()
     }
 
 

@@ -6,12 +6,13 @@ plain values only, and those are set on a copy of what was composed for the firs
 
 import copy
 import functools
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import hydra
@@ -187,23 +188,26 @@ class Composer:
     def _check_grid(self, choices: Mapping[str, Any]) -> None:
         """ConfigError if a grid has parts for one agent (env, ...), and several with parts are swept."""
         grid = str(choices.get("sweep"))
-        for part in _own_option("sweep", grid).get("defaults", []):
-            for place, name in part.items() if isinstance(part, dict) else ():
-                folder = place.removeprefix("optional ").partition("@")[0]
-                groups = [group for group in re.findall(r"\$\{(\w+)\}", name) if group in self._swept]
-                names = [name]
-                for group in re.findall(r"\$\{(\w+)\}", name):
-                    swept = [text.partition("=")[2] for text in self._swept.get(group, ())]
-                    options = swept or [str(choices.get(group))]
-                    names = [one.replace(f"${{{group}}}", option) for one in names for option in options]
-                found = [option for one in names if (option := _own_option(f"sweep/{folder}", one))]
-                # Periods that are given in tasks are those of one env.
-                groups += ["env"] if "env" in self._swept and "${steps_of_tasks" in str(found) else []
-                if found and groups:
-                    raise ConfigError(
-                        f"sweep={grid}: its grid is that of one {groups[0]}, and several are given; sweep "
-                        "over each alone, or let scripts/reproduce.py do it, which takes several agents."
-                    )
+        parts = [part for part in _own_option("sweep", grid).get("defaults", []) if isinstance(part, dict)]
+        for place, name in (item for part in parts for item in part.items()):
+            folder, template = place.removeprefix("optional ").partition("@")[0], Template(name)
+            groups = template.get_identifiers()
+            swept = [group for group in groups if group in self._swept]
+            options = [
+                [text.partition("=")[2] for text in self._swept.get(group, ())] or [str(choices.get(group))]
+                for group in groups
+            ]
+            names = [
+                template.substitute(dict(zip(groups, chosen, strict=True))) for chosen in product(*options)
+            ]
+            found = [option for one in names if (option := _own_option(f"sweep/{folder}", one))]
+            # Periods that are given in tasks are those of one env.
+            swept += ["env"] if "env" in self._swept and "${steps_of_tasks" in str(found) else []
+            if found and swept:
+                raise ConfigError(
+                    f"sweep={grid}: its grid is that of one {swept[0]}, and several are given; sweep "
+                    "over each alone, or let scripts/reproduce.py do it, which takes several agents."
+                )
 
     def has(self, overrides: Sequence[str], key: str) -> bool:
         """Whether the config with these overrides has this key."""

@@ -27,8 +27,7 @@ from continual.sweep.launcher import Launcher
 from continual.sweep.manifest import Manifest
 from continual.sweep.stopping import StopRequests, StopSignals
 from continual.tracking import frozen
-from continual.tracking.run_folder import read_summary
-from continual.tracking.run_status import outcome_of
+from continual.tracking.run_status import failure, outcome_of
 
 _BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -57,7 +56,8 @@ class ForeignLauncher(Launcher):
                 raise Stopped(
                     "stopped, with checkpoints written; the same command resumes the sweep."
                 ) from None
-        return {run.folder: _reason(run) for run in runs if outcome_of(run) is None}
+        unfinished = (run for run in runs if outcome_of(run) is None)
+        return {run.folder: failure(run) or "it did not finish." for run in unfinished}
 
 
 class ForeignSweeper(Sweeper):
@@ -140,8 +140,3 @@ def train_frozen(composed: DictConfig) -> float | None:
 
 def _context(loader: ConfigLoader) -> HydraContext:
     return HydraContext(config_loader=loader, callbacks=Callbacks())
-
-
-def _reason(run: Replica) -> str:
-    summary = read_summary(run.folder) or {}
-    return str(summary.get("error") or "it did not finish.")

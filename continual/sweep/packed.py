@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from continual import schema
 from continual.config import Replica, num_steps
 from continual.errors import Stopped, UserError
 from continual.machine import cores, device, visible_gpus
@@ -16,7 +17,6 @@ from continual.sweep.others import record_unless_held
 from continual.sweep.states import ProgressFile
 from continual.sweep.stopping import StopRequests
 from continual.tracking import run_status
-from continual.tracking.frozen import targets
 from continual.tracking.progress import Progress, Snapshot
 from continual.tracking.run_status import Outcome
 from continual.tracking.wandb_run import Outages
@@ -125,7 +125,7 @@ def _standing(population: Sequence[Replica]) -> Snapshot:
 
 def names_main(run: Replica) -> bool:
     """Whether a run's config names what the main module of this process defines, as a notebook does."""
-    return any(target.startswith("__main__.") for target in targets(run.config))
+    return any(target.startswith("__main__.") for target in schema.targets(run.config))
 
 
 def _train_here(

@@ -6,12 +6,13 @@ load, and what the user says is trusted.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from continual import schema
 from continual.config import Replica, check_config, with_defaults
 from continual.errors import ConfigError, UserError
 from continual.identity import OWN_TARGETS, config_hash, obstacles
@@ -94,7 +95,7 @@ def read(folder: Path, group: str, trusted: Sequence[str] | None = ()) -> Replic
     """
     run = load(folder, group)
     saved = folder / ".hydra" / "config.yaml"
-    for target in targets(run.config) if trusted is not None else ():
+    for target in schema.targets(run.config) if trusted is not None else ():
         known = (OWN_TARGETS.removesuffix("."), *(trusted or ()))
         if not any(f"{target}.".startswith(f"{name}.") for name in known):
             raise ConfigError(
@@ -159,14 +160,3 @@ def _holds_another(folder: Path, which: str) -> str:
 
 def _load(path: Path) -> Any:
     return yaml.load(path.read_bytes(), Loader=_Loader)
-
-
-def targets(node: object) -> Iterator[str]:
-    """All that a config names to be called, wherever it does."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        node = list(node.values())
-    if isinstance(node, list):
-        for inner in node:
-            yield from targets(inner)

@@ -56,14 +56,14 @@ class PlainCChain(PlainLoop):
 @pytest.mark.parametrize("network", ["mlp_with_norm", "convnet"])
 def test_equals_a_plain_loop(network: str, distance: str) -> None:
     # Larger ones follow the churn so closely that rounding grows from step to step.
-    weights = (3e-3, 1e-3) if distance == "mse" else (1e-3, 5e-4)
+    weights = (1.5e-3, 1e-3) if distance == "mse" else (5e-4, 3e-4)
     plus = L2(0.01) if distance == "kl" else None  # a second penalty has its own findings
     agents = [
-        CChain(w, 0.3, warmup, 50, distance, plus=plus) for w, warmup in zip(weights, (20, 60), strict=True)
+        CChain(w, 0.3, warmup, 10, distance, plus=plus) for w, warmup in zip(weights, (20, 60), strict=True)
     ]
     for loop in compare(NETWORKS[network](), agents, OPTIMIZERS["sgd_without_momentum"], PlainCChain):
         own = loop.strengths[loop.agent.warmup :]
-        assert max(own) > 1.3 * min(own) > 0
+        assert max(own) > 2 * min(own) > 0
         assert loop.churns[:2] == [0, 0]
         assert min(loop.churns[2:]) > 0
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from continual import cpu, training
+from continual.population import Population
 from tests import tiny
 from tests.contracts.every import every_agent, every_env, of_agent, of_network
 from tests.sweep.subprocesses import KILLS
@@ -80,6 +81,12 @@ def test_a_stop_while_steps_are_compiled_leaves_all_as_it_was(tmp_path, compose,
     (resumed,) = tiny.train([config], tmp_path / "stopped")
     assert_same_run(resumed, whole)
     assert torch.load(resumed.folder / "checkpoint.pt", weights_only=True)["native"]
+
+
+def test_a_stop_in_a_later_task_loses_nothing_where_there_is_no_native_code(tmp_path, compose, monkeypatch):
+    monkeypatch.setattr(Population, "lacks_native", True)
+    tiny.train_until(5, [compose("engine.chunk_steps=7")], tmp_path)  # the first time before the first step
+    assert position(tmp_path / "0") == (1, 7)
 
 
 def test_a_convolutional_network_goes_on(tmp_path, compose, images):
