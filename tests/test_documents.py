@@ -172,6 +172,8 @@ def test_the_notebook_runs(reader: Path) -> None:
     notebook = nbformat.read(ROOT / "docs" / "tutorial.ipynb", as_version=4)
     assert all(not cell.get("outputs") or cell.execution_count for cell in notebook.cells)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(reader)}}).execute()
+    (own,) = [cell for cell in notebook.cells if cell.source == "runs.figure()"]
+    assert "image/png" in own.outputs[-1]["data"]
 
 
 def test_the_quickstart_runs() -> None:

@@ -1,5 +1,6 @@
 """Figures, by Matplotlib's object-oriented interface: no window, no global state."""
 
+import io
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from continual.errors import ConfigError
 from continual.report.layout import Layout, about, lay_out, wrapped
 from continual.report.looks import mark
 from continual.report.measures import heading, in_words
@@ -28,6 +30,15 @@ SMALL: Mapping[str, Any] = {"fontsize": "small", "color": "0.35"}
 
 
 _size: ContextVar[Size | None] = ContextVar("size", default=None)
+
+
+class ShownFigure(Figure):
+    """A figure that a notebook shows, whether it has loaded pyplot or not."""
+
+    def _repr_png_(self) -> bytes:
+        image = io.BytesIO()
+        self.savefig(image, format="png")
+        return image.getvalue()
 
 
 @contextmanager
@@ -55,18 +66,26 @@ def drawing(size: Size | None = None) -> Iterator[None]:
             _size.reset(token)
 
 
-def online_accuracy_figure(runs: Runs) -> Figure:
-    """Online accuracy per task: a line per group, shaded 95 % intervals, a panel per environment.
+def figure(runs: Runs, measure: str | None = None) -> Figure:
+    """The `measure_figure` of these runs alone, of the score's measure if none is given.
 
-    Equal labels look alike in all panels. Of more labels than there are styles (21) those of
-    highest total average online accuracy are drawn, and the figure says so. Needs at least one
-    completed run.
+    Raises ConfigError if no group whose runs are completed has measured it.
     """
-    return measure_figure(runs, "online_accuracy", lay_out(runs))
+    layout = lay_out(runs)
+    measure = measure or layout.score.name
+    if not any_drawn(measured_tasks(runs, measure), layout):
+        runs.measured(measure)  # raises if there is no such column
+        raise ConfigError(f"{measure}: no group has it of all tasks of completed runs.")
+    with drawing():
+        return measure_figure(runs, measure, layout)
 
 
 def measure_figure(runs: Runs, measure: str, layout: Layout) -> Figure:
-    """As `online_accuracy_figure`, for any column of tasks.csv that a drawn group measured."""
+    """A column of tasks.csv per task: a line per group, shaded 95 % intervals, a panel per environment.
+
+    A drawn group must have measured it. Equal labels look alike in all panels. Of more labels than there are
+    styles those of best rank are drawn, and the figure says so.
+    """
     tasks_of = measured_tasks(runs, measure)
     title = f"{heading(measure)} per task"
     return curves_figure(tasks_of, measure, runs, layout, title=title, y=in_words(measure), x="task")
@@ -185,7 +204,7 @@ def panel_grid(
         inches = (2 + width * columns, 0.4 + height * rows)
     else:
         inches = (size.width, rows * max(0.55 * size.width / columns, size.font / 10 * height * 0.6) + 0.4)
-    figure = Figure(figsize=inches, layout="constrained")
+    figure = ShownFigure(figsize=inches, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes[panels:]:
         axis.remove()

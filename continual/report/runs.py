@@ -1,11 +1,13 @@
 """Runs as tables: what `continual.load` returns and every report is made of."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from continual.errors import ConfigError, DataError
@@ -14,6 +16,9 @@ from continual.report.configs import RunConfig
 from continual.report.folders import STATUSES, RunFolder, find, read_run, spoilt
 from continual.report.grouping import group_runs, grouped_by
 from continual.report.score import Score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = ("score", "backward_transfer", "one_step_backward_transfer")
 """The columns of `Runs.runs` that say how a run did."""
@@ -81,6 +86,57 @@ class Runs:
         from continual.report.choice import best
 
         return best(self, metric, [by] if isinstance(by, str) else list(by), seeds)
+
+    @cached_property
+    def accuracies(self) -> pd.DataFrame:
+        """A row per completed run and pair of tasks, `after_task` and the same or an earlier `on_task`: run,
+        group, the keys in which configs differ, seed, and the test `accuracy`. Empty unless
+        metrics.forgetting=true.
+        """
+        from continual.report.forgetting import accuracy_matrices
+
+        keys = ["group", *self.groups.columns, "seed"]
+        parts = []
+        for run, accuracy_KM in accuracy_matrices(self)[0].items():
+            after, on = np.tril_indices(len(accuracy_KM))
+            measured = {"run": run, "after_task": after, "on_task": on, "accuracy": accuracy_KM[after, on]}
+            parts.append(pd.DataFrame(measured).join(self.runs[keys], on="run"))
+        columns = ["run", *keys, "after_task", "on_task", "accuracy"]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+    def figure(self, measure: str | None = None) -> "Figure":
+        """A measure per task: a line per group, the mean over its seeds with a shaded 95 % interval.
+
+        `measure` is a column of `tasks`, None for the score's. Groups count whose completed runs all have it;
+        a panel per environment, and the agents' looks, are those of the report. A notebook shows the figure;
+        `.savefig("figure.pdf")` writes it.
+
+        Raises ConfigError if no group has it.
+        """
+        from continual.report.figures import figure
+
+        return figure(self, measure)
+
+    def where(self, keys: Mapping[str, Any], seeds: Sequence[int] | None = None) -> "Runs":
+        """The groups alone that have these values: `{"agent": "l2_init", "optimizer.lr": [1e-3, 1e-4]}`.
+
+        Keys are those in which configs differ; a list is one of several values, any of which will do. Of the
+        groups runs with these seeds (None: all). Raises ConfigError if configs do not differ in a key, or no
+        group has the values.
+        """
+        chosen = self.groups
+        for key, value in keys.items():
+            if key not in chosen:
+                raise ConfigError(
+                    f"{key}: these runs do not differ in it; they differ in {', '.join(chosen) or 'no key'}."
+                )
+            # A value may itself be a list, such as hidden_sizes.
+            wanted = {canonical(value), *(map(canonical, value) if isinstance(value, list | tuple) else ())}
+            there = chosen[key]
+            chosen = chosen[there.map(canonical).isin(wanted)]
+            if chosen.empty:
+                raise ConfigError(f"{key}: no group has {value}; there are {_listed(there)}.")
+        return self.only([int(group) for group in chosen.index], seeds)
 
     def only(self, groups: Sequence[int], seeds: Sequence[int] | None = None) -> "Runs":
         """These groups alone, of them runs with these seeds (None: all)."""
@@ -317,6 +373,13 @@ def _rows(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=["run", "group", "status", "task", "task_type"])
     return pd.concat(parts, ignore_index=True)
+
+
+def _listed(values: "pd.Series[Any]") -> str:
+    """The values, each once, as a sentence has them."""
+    from continual.report.tables import format_value
+
+    return ", ".join(dict.fromkeys(values.map(format_value)))
 
 
 def counted(number: int, noun: str) -> str:

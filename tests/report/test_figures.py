@@ -3,7 +3,8 @@ import itertools
 import pytest
 from matplotlib.collections import PolyCollection
 
-from continual.report.figures import online_accuracy_figure, totals_figure
+from continual.errors import ConfigError
+from continual.report.figures import totals_figure
 from continual.report.layout import lay_out
 from continual.report.looks import PALETTE, STYLES
 from continual.report.runs import load
@@ -28,7 +29,7 @@ def test_lines_and_bands_are_means_and_intervals(write_run, tmp_path):
         write_run(f"a/{seed}", seed, (0.1 * seed, 0.5, 0.2 + 0.1 * seed))
         write_run(f"b/{seed}", seed, (0.3, 0.3 + 0.1 * seed, 0.3), **L2)
     runs = load(tmp_path)
-    figure = online_accuracy_figure(runs)
+    figure = runs.figure("online_accuracy")
     (axis,) = figure.axes
     assert legend(figure) == ["L2 Init", "Plain training"]  # the better one first
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("task", "online accuracy")
@@ -48,7 +49,7 @@ def test_lines_and_bands_are_means_and_intervals(write_run, tmp_path):
 
 def test_one_seed_has_no_band(write_run, tmp_path):
     write_run("0", 0)
-    figure = online_accuracy_figure(load(tmp_path))
+    figure = load(tmp_path).figure("online_accuracy")
     (axis,) = figure.axes
     assert not any(len(band.get_paths()) for band in axis.collections)
     assert axis.texts[0].get_text().endswith("adam, 1 seed")
@@ -57,13 +58,13 @@ def test_one_seed_has_no_band(write_run, tmp_path):
 
 def test_one_task_is_a_point(write_run, tmp_path):
     write_run("0", 0, (0.4,))
-    (axis,) = online_accuracy_figure(load(tmp_path)).axes
+    (axis,) = load(tmp_path).figure("online_accuracy").axes
     assert axis.get_lines()[0].get_marker() == "o"
 
 
 def test_long_streams_are_drawn_as_means_and_say_so(write_run, tmp_path):
     write_run("0", 0, [0.001 * task for task in range(250)])
-    (axis,) = online_accuracy_figure(load(tmp_path)).axes
+    (axis,) = load(tmp_path).figure("online_accuracy").axes
     assert axis.get_xlabel() == "task (each point: mean of 3 tasks)"
     line = axis.get_lines()[0]
     assert len(line.get_xdata()) == 84
@@ -74,14 +75,14 @@ def test_long_streams_are_drawn_as_means_and_say_so(write_run, tmp_path):
 def test_groups_without_a_completed_run_are_not_drawn(write_run, tmp_path):
     write_run("0", 0)
     write_run("1", 0, status="diverged", **L2)
-    assert legend(online_accuracy_figure(load(tmp_path))) == ["Plain training"]
+    assert legend(load(tmp_path).figure("online_accuracy")) == ["Plain training"]
 
 
 def test_labels_name_what_differs(write_run, tmp_path):
     write_run("0", 0)
     for weight in (0.01, 0.001):
         write_run(str(weight), 0, nodes=with_weight(weight), options={"agent": "l2_init"})
-    assert legend(online_accuracy_figure(load(tmp_path))) == [
+    assert legend(load(tmp_path).figure("online_accuracy")) == [
         "Plain training",
         "L2 Init, l2_weight=0.001",
         "L2 Init, l2_weight=0.01",
@@ -92,7 +93,7 @@ def test_equal_last_names_are_written_in_full(write_run, tmp_path):
     for place, (outer, inner) in enumerate([(1, 1), (1, 2), (2, 1)]):
         optimizer = {"_target_": "Adam", "lr": outer, "inner": {"lr": inner}}
         write_run(str(place), 0, nodes={"optimizer": optimizer})
-    labels = legend(online_accuracy_figure(load(tmp_path)))
+    labels = legend(load(tmp_path).figure("online_accuracy"))
     assert "optimizer.lr=1, optimizer.inner.lr=2" in labels or (
         "optimizer.inner.lr=2, optimizer.lr=1" in labels
     )
@@ -108,7 +109,7 @@ def test_a_panel_per_environment_with_equal_styles(write_run, tmp_path):
             nodes={**nodes, "agent": L2_INIT},
             options={"env": name, "agent": "l2_init"},
         )
-    figure = online_accuracy_figure(load(tmp_path))
+    figure = load(tmp_path).figure("online_accuracy")
     assert [axis.get_title() for axis in figure.axes] == ["one", "three", "two"]
     for axis in figure.axes:
         assert [line.get_color() for line in axis.get_lines()] == list(PALETTE[:2])
@@ -120,7 +121,7 @@ def test_of_many_groups_the_best_are_drawn(write_run, tmp_path):
     for place in range(styles + 2):
         accuracy = 0.1 + place / 100
         write_run(str(place), 0, (accuracy, accuracy), nodes=with_weight(place))
-    figure = online_accuracy_figure(load(tmp_path))
+    figure = load(tmp_path).figure("online_accuracy")
     (axis,) = figure.axes
     assert legend(figure) == [f"l2_weight={place}" for place in reversed(range(2, styles + 2))]
     assert "2 lower groups not drawn" in axis.texts[0].get_text()
@@ -170,7 +171,7 @@ def test_long_names_leave_room_for_the_axis(write_run, tmp_path):
         write_run(str(place), 0, (0.5 + place / 10, 0.5), nodes=nodes)
     runs = load(tmp_path)
     layout = lay_out(runs)
-    for figure in (online_accuracy_figure(runs), totals_figure(runs, layout)):
+    for figure in (runs.figure("online_accuracy"), totals_figure(runs, layout)):
         figure.draw_without_rendering()
         assert figure.axes[0].get_window_extent().width / figure.dpi > 3.5
 
@@ -182,7 +183,7 @@ def test_long_names_that_differ_at_their_ends_are_told_apart(write_run, tmp_path
     runs = load(tmp_path)
     totals = totals_figure(runs, lay_out(runs))
     ticks = [text.get_text() for text in totals.axes[0].get_yticklabels()]
-    for shown in (legend(online_accuracy_figure(runs)), ticks):
+    for shown in (legend(runs.figure("online_accuracy")), ticks):
         assert [text.replace("\n", " ") for text in shown] == [f"name={name}" for name in names]
         assert max(len(line) for text in shown for line in text.splitlines()) <= 48
 
@@ -194,4 +195,19 @@ def test_an_agent_combined_with_another_has_both_names(write_run, tmp_path):
         nodes = {"agent": {"_target_": "r"} | ({"plus": second} if second else {})}
         write_run(str(place), 0, (0.5 + place / 10,) * 2, nodes=nodes, options=options)
     write_run("2", 0, (0.4, 0.4))
-    assert legend(online_accuracy_figure(load(tmp_path))) == ["ReDo + L2", "ReDo", "Plain training"]
+    assert legend(load(tmp_path).figure("online_accuracy")) == ["ReDo + L2", "ReDo", "Plain training"]
+
+
+def test_a_figure_of_any_measure_which_a_notebook_shows(write_run, tmp_path):
+    for seed in (0, 1):
+        write_run(f"a{seed}", seed, (0.5, 0.7), measures={"srank": [4, 5]})
+    runs = load(tmp_path)
+    (axis,) = runs.figure("srank").axes
+    assert axis.get_lines()[0].get_ydata().tolist() == [4, 5]
+    assert runs.figure().axes[0].get_lines()[0].get_ydata().tolist() == pytest.approx([0.5, 0.7])
+    assert runs.figure()._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match=r"^sranks: no run has such a number; there are .*srank"):
+        runs.figure("sranks")
+    write_run("failed", 2, (0.5,), status="failed")
+    with pytest.raises(ConfigError, match=r"^online_accuracy: no group has it"):
+        load(tmp_path / "failed").figure("online_accuracy")

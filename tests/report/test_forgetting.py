@@ -155,6 +155,22 @@ def test_a_damaged_file_is_named(write_run, tmp_path, content):
     assert "\n" not in sentence
 
 
+def test_the_accuracies_as_a_table(write_run, tmp_path):
+    write_run("0", 3, (0.5, 0.5), forgetting=[[0.9], [0.4, 0.8]])
+    write_run("1", 4, (0.5, 0.5))
+    runs = load(tmp_path)
+    table = runs.accuracies
+    assert table[["after_task", "on_task", "accuracy"]].to_numpy().tolist() == [
+        [0, 0, 0.9],
+        [1, 0, 0.4],
+        [1, 1, 0.8],
+    ]
+    assert table["seed"].unique().tolist() == [3]
+    without = load(tmp_path / "1").accuracies
+    assert without.empty
+    assert [*without] == [*table]
+
+
 def test_the_report_has_the_table_of_the_paper_and_the_figure(write_run, tmp_path, capsys):
     for seed in range(2):
         write_run(

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 
-from continual.errors import DataError
+from continual.errors import ConfigError, DataError
 from continual.report.content import build
 from continual.report.runs import load
 from continual.report.statistics import summarise
 from continual.report.study import write_study
 
-from .conftest import L2_INIT
+from .conftest import CONFIG, L2_INIT
 
 
 def test_runs_are_found_at_any_depth_and_once(write_run, tmp_path):
@@ -311,3 +311,26 @@ def test_a_grid_that_is_compared_by_nothing_has_a_report(write_run, tmp_path):
         write_run(str(place), 0, nodes=nodes, **undeclared)
     report = build(load(tmp_path))
     assert "Sensitivity" not in [section.title for section in report.sections]
+
+
+def test_where_keys_have_values(write_run, tmp_path):
+    for number, lr in enumerate((1e-3, 1e-4)):
+        for seed in (0, 1):
+            node = {"_target_": "Adam", "lr": lr}
+            write_run(f"base{number}/{seed}", seed, nodes={"optimizer": node})
+            sizes = {**CONFIG["network"], "hidden_sizes": [10 + number, 10]}
+            nodes = {"optimizer": node, "agent": L2_INIT, "network": sizes}
+            write_run(f"l2_init{number}/{seed}", seed, nodes=nodes, options={"agent": "l2_init"})
+    runs = load(tmp_path)
+    chosen = runs.where({"agent": "l2_init", "optimizer.lr": 0.001}, seeds=[1])
+    assert [*chosen.runs["folder"]] == [str(tmp_path / "l2_init0" / "1")]
+    assert chosen.runs.index.tolist() == [0]
+    assert chosen.tasks["run"].unique().tolist() == [0]
+    assert len(runs.where({"optimizer.lr": [1e-3, 1e-4], "agent": "base"})) == 4
+    assert len(runs.where({"network.hidden_sizes": [11, 10]})) == 2
+    assert len(runs.where({"network.hidden_sizes": [[11, 10], [100, 100]]})) == 6
+    assert len(runs.where({})) == 8
+    with pytest.raises(ConfigError, match=r"^agent: no group has redo; there are base, l2_init\.$"):
+        runs.where({"agent": "redo"})
+    with pytest.raises(ConfigError, match=r"^env: these runs do not differ in it; they differ in .*agent"):
+        runs.where({"env": "random_label_digits"})
