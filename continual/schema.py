@@ -235,7 +235,10 @@ def check_values(
         reasons = [_sentence(e["msg"]) for e in error.errors() if e["loc"][: len(place)] == place]
         wanted = " or ".join(dict.fromkeys(reasons)).replace(" or must be ", " or ")
         found = first["input"] if index else values.get(str(key))
-        raise ConfigError(f"{prefix}{key}{index}: {wanted}, not {_shown(found)}.") from error
+        takes_a_list = bool(index) or "list" in wanted or wanted.startswith("must have")
+        swept = isinstance(found, list) and not takes_a_list
+        instead = "; to sweep over several values, leave out the brackets" if swept else ""
+        raise ConfigError(f"{prefix}{key}{index}: {wanted}, not {_shown(found)}{instead}.") from error
     fields = number_fields(target)
     for name, value in given.items():
         _check_range(value, f"{prefix}{name}")

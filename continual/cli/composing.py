@@ -5,7 +5,6 @@ plain values only, and those are set on a copy of what was composed for the firs
 """
 
 import copy
-import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from string import Template
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -29,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from continual.cli.best import register_best
 from continual.cli.grammar import Grammar, dirname, quoted, texts
 from continual.cli.messages import one_sentence
+from continual.cli.options import own_option
 from continual.cli.plain import plain
 from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.cli.resolvers import register_resolvers
@@ -188,7 +187,7 @@ class Composer:
     def _check_grid(self, choices: Mapping[str, Any]) -> None:
         """ConfigError if a grid has parts for one agent (env, ...), and several with parts are swept."""
         grid = str(choices.get("sweep"))
-        parts = [part for part in _own_option("sweep", grid).get("defaults", []) if isinstance(part, dict)]
+        parts = [part for part in own_option("sweep", grid).get("defaults", []) if isinstance(part, dict)]
         for place, name in (item for part in parts for item in part.items()):
             folder, template = place.removeprefix("optional ").partition("@")[0], Template(name)
             groups = template.get_identifiers()
@@ -200,7 +199,7 @@ class Composer:
             names = [
                 template.substitute(dict(zip(groups, chosen, strict=True))) for chosen in product(*options)
             ]
-            found = [option for one in names if (option := _own_option(f"sweep/{folder}", one))]
+            found = [option for one in names if (option := own_option(f"sweep/{folder}", one))]
             # Periods that are given in tasks are those of one env.
             swept += ["env"] if "env" in self._swept and "${steps_of_tasks" in str(found) else []
             if found and swept:
@@ -342,21 +341,13 @@ def _check_network(config: Config, choices: Mapping[str, Any], overrides: Sequen
     typed = {override.partition("=")[0].lstrip("+") for override in overrides}
     if "agent" not in typed or not choices.get("experiment"):
         return
-    for key, value in _own_option("agent", choices["agent"]).get("network", {}).items():
+    for key, value in own_option("agent", choices["agent"]).get("network", {}).items():
         found = config["network"].get(key)
         if found != value and f"network.{key}" not in typed:
             raise ConfigError(
                 f"agent={choices['agent']}: it is network.{key}={value}, which experiment="
                 f"{choices['experiment']} sets to {found}; choose another agent, or give network.{key}."
             )
-
-
-@functools.cache
-def _own_option(group: str, name: str) -> Mapping[str, Any]:
-    """What one of this program's own options says, unresolved; {} if there is none."""
-    path = config_folder() / group / f"{name}.yaml"
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return content or {}
 
 
 def _place(override: Override) -> str:

@@ -8,6 +8,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import Container, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from continual.cli.options import options_with, own_option
 from continual.errors import UserError
 from continual.schema import suggestion
 
@@ -67,16 +68,19 @@ def _missing(error: MissingConfigException) -> str:
 
 def _of_omegaconf(error: OmegaConfBaseException) -> str:
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and error.parent_node is not None:
-        return f"{error.full_key}: no such key; {_right_key(str(error.key), error.parent_node)}"
+        key, place = str(error.key), str(error.full_key).rpartition(".")[0]
+        return f"{error.full_key}: no such key; {_right_key(key, place, error.parent_node)}"
     reason = str(error).splitlines()[0].removesuffix(".")
     reason = re.sub(r"\w+ raised while resolving interpolation: ", "", reason).strip('"')
     return f"{error.full_key}: {reason}." if error.full_key else f"{reason}."
 
 
-def _right_key(name: str, parent: Container) -> str:
-    """What was meant: a key beside it or a group that is spelt alike, or the same key elsewhere."""
-    beside, everything = (OmegaConf.to_container(node) for node in (parent, parent._get_root()))
-    possible = [str(key) for key in beside or () if not str(key).startswith("_") and key != "hydra"]
+def _right_key(name: str, place: str, parent: Container) -> str:
+    """What was meant: a key beside it or a group that is spelt alike, the same key elsewhere, or an option
+    that has it in this place."""
+    nodes = [OmegaConf.to_container(node) for node in (parent, parent._get_root())]
+    beside, everything = (node if isinstance(node, dict) else {} for node in nodes)
+    possible = [str(key) for key in beside if not str(key).startswith("_") and key != "hydra"]
     keys = suggestion(name, possible)
     if keys.startswith("did you mean"):
         return keys
@@ -85,7 +89,12 @@ def _right_key(name: str, parent: Container) -> str:
     if group.startswith("did you mean"):
         return group
     elsewhere = [".".join(path) for path in paths if path[-1] == name and path[0] != "hydra"]
-    return f"did you mean {' or '.join(elsewhere)}?" if elsewhere else keys
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    having = options_with(place, name)
+    if any(own_option(place, option).get("_target_") == beside.get("_target_") for option in having):
+        return keys  # the chosen option has it, and it was deleted
+    return f"it is a key of {', '.join(f'{place}={option}' for option in having)}." if having else keys
 
 
 def _paths(node: object, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

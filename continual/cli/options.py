@@ -1,0 +1,23 @@
+"""What this program's own options in `conf/` say, as they stand in their files."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from continual.config import config_folder
+
+
+@functools.cache
+def own_option(group: str, name: str) -> Mapping[str, Any]:
+    """What an option says, unresolved; {} if there is none."""
+    path = config_folder() / group / f"{name}.yaml"
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content or {}
+
+
+def options_with(group: str, key: str) -> list[str]:
+    """The options of a group that set this key."""
+    names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+    return [name for name in names if key in own_option(group, name)]
