@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import continual
-from continual.report.study import is_study
+from continual.report.study import is_study, tasks_file
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STUDIES = sorted(folder for folder in RESULTS.glob("*") if is_study(folder))
@@ -41,7 +41,7 @@ def test_a_sample_of_its_runs_comes_out_the_same(study: Path, tmp_path: Path) ->
     """The first task of two of its runs, from their own command; rounding differs from CPU to CPU."""
     if not (DATA / "MNIST").is_dir():
         pytest.skip("no MNIST in CONTINUAL_DATA_DIR")
-    runs, rows = pd.read_csv(study / "runs.csv"), pd.read_csv(study / "tasks.csv")
+    runs, rows = pd.read_csv(study / "runs.csv"), pd.read_csv(tasks_file(study))
     completed = runs[runs["status"] == "completed"]
     for _, run in completed.iloc[[0, len(completed) // 2]].iterrows():
         overrides = [

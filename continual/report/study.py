@@ -1,6 +1,10 @@
-"""Runs as CSV files, from which a report can be made again where the run folders are no longer there."""
+"""Runs as CSV files, from which a report can be made again where the run folders are no longer there.
+
+tasks.csv, which is the large one, may be gzipped.
+"""
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +23,22 @@ from continual.report.tables import write_csv
 RUNS, TASKS, ACCURACIES = "runs.csv", "tasks.csv", "accuracies.csv"
 _FRONT = ["run", "seed", "status", "score", "score_name", "higher_is_better"]
 _WHICH = ("run", "task", "task_type", "step")
+_DAMAGED = (
+    *(OSError, EOFError, zlib.error),  # a gzipped file that was cut
+    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
+)
 _TRANSFERS = ["backward_transfer", "one_step_backward_transfer"]
 
 
 def is_study(folder: Path) -> bool:
-    """Whether a folder holds runs.csv and tasks.csv."""
-    return (folder / RUNS).is_file() and (folder / TASKS).is_file()
+    """Whether a folder holds runs.csv and tasks.csv (or tasks.csv.gz)."""
+    return (folder / RUNS).is_file() and tasks_file(folder).is_file()
+
+
+def tasks_file(folder: Path) -> Path:
+    """Where the rows of a study's tasks are: tasks.csv or, if that was gzipped, tasks.csv.gz."""
+    packed = folder / f"{TASKS}.gz"
+    return packed if packed.is_file() and not (folder / TASKS).exists() else folder / TASKS
 
 
 def write_study(
@@ -72,10 +86,10 @@ def read_study(folder: Path) -> list[RunFolder]:
     """The runs of these files; DataError if they are damaged."""
     try:
         table = pd.read_csv(folder / RUNS)
-        tasks = pd.read_csv(folder / TASKS, dtype={"task_type": str}).fillna({"task_type": ""})
+        tasks = pd.read_csv(tasks_file(folder), dtype={"task_type": str}).fillna({"task_type": ""})
         of_run = dict(iter(tasks.groupby("run")))
         return [_run(folder, row, of_run.get(row["run"])) for row in table.to_dict("records")]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except _DAMAGED as error:
         words = " ".join(str(error).split())
         raise DataError(f"{folder / RUNS} and {TASKS} cannot be read as runs ({words}).") from error
 

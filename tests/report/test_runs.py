@@ -1,3 +1,4 @@
+import gzip
 import itertools
 import json
 import math
@@ -291,6 +292,20 @@ def test_a_study_and_the_folders_that_it_was_written_from_hold_the_same_runs(wri
     assert len(both.runs) == 4
     (note,) = both.notes
     assert "4 repetitions" in note
+
+
+def test_a_studys_tasks_may_be_gzipped(write_run, tmp_path):
+    write_run("runs/0", 0)
+    study = tmp_path / "study"
+    write_study(load(tmp_path / "runs"), {}, study)
+    plain = load(study)
+    content = gzip.compress((study / "tasks.csv").read_bytes())
+    (study / "tasks.csv").unlink()
+    (study / "tasks.csv.gz").write_bytes(content)
+    assert load(study).tasks.equals(plain.tasks)
+    (study / "tasks.csv.gz").write_bytes(content[:-20])
+    with pytest.raises(DataError, match="cannot be read as runs"):
+        load(study)
 
 
 def test_runs_that_are_compared_by_nothing_are_completed_all_the_same(write_run, tmp_path):
