@@ -14,12 +14,12 @@ except PackageNotFoundError:  # imported from a clone that is not installed
     __version__ = "0+unknown"
 
 if TYPE_CHECKING:
-    from continual.api import load, train
+    from continual.api import launch, load, train
     from continual.errors import Stopped, UserError
 
-__all__ = ["Stopped", "UserError", "__version__", "load", "train"]
+__all__ = ["Stopped", "UserError", "__version__", "launch", "load", "train"]
 
-_ROOMS = {"load": "api", "train": "api", "Stopped": "errors", "UserError": "errors"}
+_ROOMS = {"launch": "api", "load": "api", "train": "api", "Stopped": "errors", "UserError": "errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from continual.errors import UserError
+from continual.errors import DataError, UserError
 
 if TYPE_CHECKING:
     from continual.cli.sweeping import Trained
@@ -51,7 +51,15 @@ def train(
             first.job.run.folder,
             str(first.reason).strip().splitlines()[-1],
         )
-    return load(trained.folder)
+    try:
+        return load(trained.folder)
+    except DataError:
+        if not trained.is_detached:
+            raise
+        raise UserError(
+            f"{trained.folder}: its runs are in the queue and have no results yet; load reads them when they "
+            "have, and launch submits without loading."
+        ) from None
 
 
 def launch(
@@ -60,7 +68,10 @@ def launch(
     workers: int | None = None,
     config_dir: _Folder | None = None,
 ) -> "Trained":
-    """As `train`, but nothing is loaded: with `hydra.launcher.detach=true` there may be no result yet."""
+    """As `train`, but nothing is loaded: for `hydra.launcher.detach=true`, whose runs are only in the queue.
+
+    What it returns has the sweep's `folder`.
+    """
     from continual.cli.composing import Composer
     from continual.cli.messages import one_sentence
     from continual.cli.sweeping import train_sweep

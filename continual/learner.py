@@ -104,6 +104,7 @@ class Learner:
         anatomy = Anatomy(weights, hidden_layers, distributions, roles, batch or BatchShape(), output)
         composed(agent).check(anatomy)
         optimizer = composed(agent).trains_with(optimizer)
+        optimizer.check(roles)
         network = network.to(dtype)
         training = copy.deepcopy(network).train() if running_statistics(network) else None
         loss = loss or CrossEntropy()

@@ -181,6 +181,7 @@ def check(node: Mapping[str, Any], path: str, provided: Collection[str] = ()) ->
         raise ConfigError(f"{path}._target_: cannot import '{target_name}' ({error}).") from error
     if not callable(target):
         raise ConfigError(f"{path}._target_: '{target_name}' is neither a class nor a function.")
+    _check_class(target, f"{path}._target_: {target_name}")
     values = {name: value for name, value in node.items() if name != "_target_"}
     inner = {name: value for name, value in values.items() if is_node(value)}
     check_values(target, values, path, provided={*provided, *inner})
@@ -188,6 +189,21 @@ def check(node: Mapping[str, Any], path: str, provided: Collection[str] = ()) ->
         check(value, f"{path}.{name}")
         if name not in provided:
             check_kind(value["_target_"], _annotations(target).get(name, Any), f"{path}.{name}")
+
+
+def _check_class(target: Callable[..., Any], name: str) -> None:
+    """ConfigError for a class that lacks what makes it one of its kind."""
+    if not inspect.isclass(target):
+        return
+    if inspect.isabstract(target):
+        lacking = sorted(getattr(target, "__abstractmethods__", ()))
+        raise ConfigError(f"{name} lacks {', '.join(lacking)}.")
+    is_dataclass = "__dataclass_fields__" in vars(target)
+    annotated = [n for n, kind in inspect.get_annotations(target).items() if "ClassVar" not in str(kind)]
+    if hasattr(target, "__dataclass_fields__") and annotated and not is_dataclass:
+        raise ConfigError(
+            f"{name} has no @dataclass(frozen=True) above it, without which {annotated[0]} is no key."
+        )
 
 
 def make(node: Mapping[str, Any], path: str, **provided: Any) -> Any:
@@ -237,7 +253,7 @@ def check_values(
         found = first["input"] if index else values.get(str(key))
         takes_a_list = bool(index) or "list" in wanted or wanted.startswith("must have")
         swept = isinstance(found, list) and not takes_a_list
-        instead = "; to sweep over several values, leave out the brackets" if swept else ""
+        instead = "; a sweep over several has -m and no brackets" if swept else ""
         raise ConfigError(f"{prefix}{key}{index}: {wanted}, not {_shown(found)}{instead}.") from error
     fields = number_fields(target)
     for name, value in given.items():

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 import continual
 from continual import UserError, building
 from continual.cli.releases import DEFAULTS_OF_1_3
+from continual.cli.sweeping import Trained
 from continual.tracking.lock import FolderLock
 from tests import tiny
 from tests.command_line import everything_in, written
@@ -260,6 +261,17 @@ def test_a_run_that_fails_is_a_row_and_is_warned_of(
     assert sorted(runs.runs["status"]) == ["completed", "failed"]
     (warning,) = [record.getMessage() for record in caplog.records if record.name == "continual.api"]
     assert warning.startswith("1 of 2 runs did not finish, such as mine/0: RuntimeError")
+
+
+def test_results_that_are_not_there_yet(
+    overrides: tuple[str, ...], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `hydra.launcher.detach=true`; tests/sweep/test_slurm.py has it with a cluster."""
+    monkeypatch.setattr("continual.api.launch", lambda *_, **__: Trained(workplace, [], is_detached=True))
+    with pytest.raises(
+        UserError, match=rf"^{workplace}: its runs are in the queue and have no results yet; "
+    ):
+        continual.train(*overrides)
 
 
 def test_a_signal_stops_it_with_checkpoints(npz: Path, workplace: Path) -> None:

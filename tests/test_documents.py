@@ -29,12 +29,8 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 STUDIES = sorted((ROOT / "docs" / "results").glob("*/README.md"))
 DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *STUDIES]
-SMALL = (
-    "env.num_tasks=2",
-    "env.steps_per_task=3",
-    "engine.compile=false",
-    "hydra.launcher.workers=1",
-)
+SMALL = ("env.num_tasks=2", "env.steps_per_task=3", "engine.compile=false")
+SMALL_SWEEP = (*SMALL, "hydra.launcher.workers=1")
 
 
 def commands(document: Path) -> list[str]:
@@ -66,16 +62,17 @@ def reader(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     write_npz(tmp_path / "mine.npz", *random_arrays(1300, 40, (1, 6, 6), 10))
-    code, config = (code_blocks(README, kind)[-1] for kind in ("python", "yaml"))
-    (tmp_path / "my_agents.py").write_text(code)
-    (tmp_path / "my_conf" / "agent").mkdir(parents=True)
-    (tmp_path / "my_conf" / "agent" / "noise.yaml").write_text(config)
+    for document in (README, ROOT / "docs" / "extending.md"):
+        for name, content in files_of(document):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content)
     return tmp_path
 
 
-def code_blocks(document: Path, kind: str) -> list[str]:
-    """The contents of the document's fenced blocks of one kind."""
-    return re.findall(rf"```{kind}\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+def files_of(document: Path) -> list[tuple[str, str]]:
+    """Names and contents of the files that a document has the reader write: blocks after their name."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(r"`([\w/]+\.(?:py|yaml))`:\n\n```(?:python|yaml)\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -100,8 +97,8 @@ def _train(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
     if "--help" in arguments:
         return None
     given = {word.partition("=")[0] for word in arguments}
-    added = list(SMALL)
-    replaced = tuple(word.partition("=")[0] for word in SMALL)
+    added = [*(SMALL_SWEEP if "-m" in arguments else SMALL)]
+    replaced = tuple(word.partition("=")[0] for word in SMALL_SWEEP)
     arguments = [word for word in arguments if not word.startswith(replaced)]
     if "hydra/launcher=slurm" in arguments:
         config = Composer().swept([word for word in arguments if word != "-m"])
@@ -180,7 +177,7 @@ def test_the_quickstart_runs() -> None:
     """In a clone that is set up; the setting up itself is what CI does first."""
     if not (ROOT / ".venv" / "installed-by-setup").exists() or (ROOT / ".venv").is_symlink():
         pytest.skip("this clone has no .venv of its own: bash scripts/setup.sh makes it")
-    command = ["bash", ROOT / "scripts" / "quickstart.sh", *SMALL, "wandb.mode=disabled"]
+    command = ["bash", ROOT / "scripts" / "quickstart.sh", *SMALL_SWEEP, "wandb.mode=disabled"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "l2_init" in done.stdout

@@ -5,6 +5,7 @@ import torch
 
 from continual import random
 from continual.agents.base import Base
+from continual.errors import ConfigError
 from continual.learner import Learner
 from continual.networks.mlp import MLP
 from continual.optimizers import TRAC, Adam, AdamO, AdamW, Muon, RMSprop
@@ -49,6 +50,12 @@ def test_equals_torch(optimizer, theirs) -> None:
 def test_muons_iterations_by_hand() -> None:
     matrix = torch.tensor([[1.0, 2], [3, 4]], dtype=torch.float64)
     close(orthogonalised(matrix, 5), [[-0.68066099, 0.82553961], [0.74129542, 0.25944003]])
+
+
+def test_muon_is_refused_where_there_is_nothing_for_it() -> None:
+    Muon().check({"a.weight": "hidden", "b.weight": "output"})
+    with pytest.raises(ConfigError, match=r"^optimizer: muon is for hidden matrices, .*; use adamw\.$"):
+        Learner.of(MLP((1, 2, 2), 3, hidden_sizes=[]), Base(), Muon())
 
 
 def test_muons_first_step_by_hand_and_adam_for_all_else() -> None:

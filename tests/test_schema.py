@@ -6,6 +6,8 @@ import torch
 from annotated_types import Ge, MaxLen
 
 from continual import schema
+from continual.agents.agent import Agent
+from continual.envs.environment import EqualTasks
 from continual.errors import ConfigError
 from continual.optimizers import SGD, Adam
 from continual.schema import (
@@ -185,6 +187,31 @@ def test_a_target_that_cannot_be_imported(target, said):
     node = {} if target is None else {"_target_": target}
     with pytest.raises(ConfigError, match=said):
         check(node, "node")
+
+
+class Bare(Agent):
+    scale: NonNegative = 1.0
+
+
+class Inherits(Agent):
+    """No number of its own: it needs no decorator."""
+
+
+class Unfinished(EqualTasks):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (Bare, r"Bare has no @dataclass\(frozen=True\) above it, without which scale is no key\.$"),
+        (Unfinished, r"Unfinished lacks batch, input_shape, num_classes, task, .*training_examples\.$"),
+    ],
+)
+def test_a_class_that_is_not_whole_is_told_what_it_lacks(target, said):
+    with pytest.raises(ConfigError, match=rf"^agent\._target_: {__name__}\.{said}"):
+        check({"_target_": f"{__name__}.{target.__name__}"}, "agent")
+    check({"_target_": f"{__name__}.{Inherits.__name__}"}, "agent")
 
 
 def test_locate():

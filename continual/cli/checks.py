@@ -1,14 +1,39 @@
 """What a config has to say and what it may not: checks that are made before anything is read or written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import PurePath
 from typing import Any
+
+from hydra.core.override_parser.types import Override
 
 from continual.config import Config, EngineConfig, MetricsConfig, WandbConfig, check_config
 from continual.errors import ConfigError
 
 _PARTS = {"engine": EngineConfig, "metrics": MetricsConfig, "wandb": WandbConfig}
+
+
+_OF_A_RUN = ("hydra.run",)
+_OF_A_SWEEP = (
+    *("sweep", "hydra/launcher", "hydra/sweeper"),
+    *("hydra.sweep", "hydra.launcher", "hydra.sweeper"),
+)
+
+
+def check_mode(overrides: Sequence[Override], multirun: bool) -> None:
+    """ConfigError if something is typed that is for sweeps alone, or in a sweep for single runs alone."""
+    for one in overrides:
+        key = one.key_or_group
+        if multirun and _is_any(key, _OF_A_RUN):
+            raise ConfigError(f"{key}: is for a single run; a sweep has hydra.sweep.dir, in Python folder=.")
+        if not multirun and _is_any(key, _OF_A_SWEEP):
+            instead = " or, for the folder of a single run, give hydra.run.dir" if "sweep.dir" in key else ""
+            raise ConfigError(f"{key}: is for sweeps; add -m{instead}.")
+
+
+def _is_any(key: str, nodes: Sequence[str]) -> bool:
+    """Whether a key is one of these nodes or below one."""
+    return any(key == node or key.startswith(node + ".") for node in nodes)
 
 
 def check_complete(config: Config) -> None:

@@ -59,7 +59,8 @@ def read(arguments: Sequence[str]) -> Command:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see --help.")
+        form = "; overrides have no dashes (seed=1)" if message.startswith("unrecognized") else ""
+        raise ConfigError(f"{message}{form}; see --help.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from continual.cli.best import register_best
 from continual.cli.grammar import Grammar, dirname, quoted, texts
 from continual.cli.messages import one_sentence
-from continual.cli.options import own_option
+from continual.cli.options import is_group, own_option
 from continual.cli.plain import plain
 from continual.cli.releases import DEFAULTS_OF_1_3
 from continual.cli.resolvers import register_resolvers
@@ -98,6 +98,7 @@ class Composer:
         self._options: dict[str, list[str]] = {}
         self._of_sweep: list[str] = []  # overrides of Hydra's own keys, which are every job's
         self._swept: dict[str, list[str]] = {}  # the choices that a sweep goes through, by their place
+        self._values: dict[str, list[str]] = {}  # the values that it goes through, by their key
         self._last: DictConfig | None = None  # it knows what time ${now:...} is for all configs
 
     @contextmanager
@@ -173,6 +174,11 @@ class Composer:
                 for one in parsed
                 if one.is_discrete_sweep() and self._options_of(one.key_or_group)
             }
+            self._values = {
+                one.key_or_group: [text.partition("=")[2] for text in texts(one)]
+                for one in parsed
+                if one.is_discrete_sweep()
+            }
             self._of_sweep = [
                 text for text, one in zip(overrides, parsed, strict=True) if one.is_hydra_override()
             ]
@@ -246,9 +252,10 @@ class Composer:
                 continue
             with_it = [option.partition("=")[2] for option in options if self.has([option], key)]
             if with_it:
-                instead = f"hydra.sweeper.optional={{{key}:{override.get_value_string()}}}"
+                values = ",".join(self._values.get(key, [override.get_value_string()]))
+                instead = f"hydra.sweeper.optional={{{key}:[{values}]}}"
                 raise ConfigError(
-                    f"{key}: not every {place} here has this key; write {instead} in its place, "
+                    f"{key}: not every {place} here has this key; write '{instead}' in its place, "
                     f"which is for {', '.join(with_it)} alone."
                 )
 
@@ -289,11 +296,19 @@ class Composer:
         return self._options[key]
 
     def _check_choice(self, override: Override) -> None:
-        """ConfigError if several options are given to a group that takes one, or none at all."""
+        """ConfigError if several options are given to a group that takes one, none at all, or an option to
+        a group that is written as a key."""
         group = override.key_or_group
-        if override.is_delete() or not self._options_of(group):
+        if override.is_delete():
             return
         values = list(override.sweep_iterator()) if override.is_discrete_sweep() else [override.value()]
+        meant = "agent@agent.plus" if group == "agent.plus" else group.replace(".", "/")
+        if "." in group and is_group(meant.partition("@")[0]) and any(isinstance(one, str) for one in values):
+            raise ConfigError(
+                f"{override.input_line}: options are chosen by their group; write {meant}={values[0]}."
+            )
+        if not self._options_of(group):
+            return
         for value in values:
             if value is None:
                 raise ConfigError(
@@ -337,16 +352,28 @@ def _composed(
 
 
 def _check_network(config: Config, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
-    """ConfigError if a preset has changed what a typed agent that is a network, such as crelu, sets of it."""
+    """ConfigError if a typed agent that sets the network, such as crelu, is not what its name says.
+
+    A preset may have changed what it sets, or the command line what is all that there is to it.
+    """
     typed = {override.partition("=")[0].lstrip("+") for override in overrides}
-    if "agent" not in typed or not choices.get("experiment"):
+    if "agent" not in typed:
         return
-    for key, value in own_option("agent", choices["agent"]).get("network", {}).items():
+    agent, preset = choices["agent"], choices.get("experiment")
+    option = own_option("agent", agent)
+    is_network = option.get("agent", {}).get("_target_") == "continual.agents.base.Base"
+    for key, value in option.get("network", {}).items():
         found = config["network"].get(key)
-        if found != value and f"network.{key}" not in typed:
+        if found == value or value == "auto":
+            continue
+        if f"network.{key}" in typed and is_network:
             raise ConfigError(
-                f"agent={choices['agent']}: it is network.{key}={value}, which experiment="
-                f"{choices['experiment']} sets to {found}; choose another agent, or give network.{key}."
+                f"agent={agent}: it is network.{key}={value}, and {found} was given; choose agent=base."
+            )
+        if f"network.{key}" not in typed and preset:
+            raise ConfigError(
+                f"agent={agent}: it is network.{key}={value}, which experiment={preset} sets to {found}; "
+                f"choose another agent, or give network.{key}={value}."
             )
 
 

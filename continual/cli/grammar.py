@@ -42,6 +42,8 @@ class Grammar:
                 (self._read[text],) = self._parser.parse_overrides([text])
             except HydraException as error:
                 raise ConfigError(one_sentence(error)) from error
+            if not self._read[text].key_or_group:
+                raise ConfigError(f"{text}: there is no key before the =.")
         return self._read[text]
 
 

@@ -8,14 +8,14 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import Container, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from continual.cli.options import options_with, own_option
+from continual.cli.options import groups_called, options_with, own_option, presets
 from continual.errors import UserError
 from continual.schema import suggestion
 
 # Hydra's own words (the beginning of a message) and what is said in their place.
 _REWORDED = {
     r"Ambiguous value for argument '(.+)'": r"\1: several values; sweep over them with -m, "
-    "or write [...] around them for a list.",
+    "or write [...] around them where a list is one value.",
     r"Sweep parameters '(.+)' requires --multirun": r"\1: several values; sweep over them with -m.",
     r"Config group override must be a string": "a config group takes the name of one of its options.",
     r"Multiple values for (.+?)\. ": r"\1: chosen already; leave out the + to choose another.",
@@ -49,11 +49,15 @@ def _of_hydra(error: HydraException) -> str:
     if isinstance(error, MissingConfigException):
         return _missing(error)
     if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override}: cannot be read; write key=value, "
-            "with quotes around a value that has special characters: key=\"'a value'\"."
-        )
+        return f"{error.override}: cannot be read; {_right_form(str(error.override))}"
     return _of_omegaconf(cause) if isinstance(cause, OmegaConfBaseException) else _plain(error)
+
+
+def _right_form(text: str) -> str:
+    """How to write an override that the grammar cannot read."""
+    if "=" not in text.strip("=") or text.endswith(("=", ",")):
+        return "write key=value, without spaces around = or after a comma."
+    return "write key=value, with quotes around a value that has special characters: key=\"'a value'\"."
 
 
 def _missing(error: MissingConfigException) -> str:
@@ -63,7 +67,11 @@ def _missing(error: MissingConfigException) -> str:
     group, _, option = name.rpartition("/")
     if group.startswith("best/"):
         return f"experiment=paper: {option} for env={group.removeprefix('best/')} is not in conf/best.yaml."
-    return f"{group}={option}: no such option; {suggestion(option, error.options)}"
+    if group.startswith("experiment/"):
+        group, option = "experiment", name.removeprefix("experiment/")
+    options = [*error.options, *(presets() if group == "experiment" else ())]
+    below = [other for other in options if other.startswith(f"{option}/")]
+    return f"{group}={option}: no such option; {suggestion(option, below or options)}"
 
 
 def _of_omegaconf(error: OmegaConfBaseException) -> str:
@@ -88,6 +96,9 @@ def _right_key(name: str, place: str, parent: Container) -> str:
     group = suggestion(name, ["/".join(path) for path in paths]) if "/" in name else ""
     if group.startswith("did you mean"):
         return group
+    groups = groups_called(name) if not place else []
+    if groups:
+        return f"did you mean {' or '.join(groups)}?"
     elsewhere = [".".join(path) for path in paths if path[-1] == name and path[0] != "hydra"]
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere)}?"

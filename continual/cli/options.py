@@ -21,3 +21,19 @@ def options_with(group: str, key: str) -> list[str]:
     """The options of a group that set this key."""
     names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
     return [name for name in names if key in own_option(group, name)]
+
+
+def is_group(name: str) -> bool:
+    """Whether this is a group of options, such as env/dataset."""
+    return (config_folder() / name).is_dir()
+
+
+def groups_called(name: str) -> list[str]:
+    """The groups of that name within others: env/dataset of dataset."""
+    return sorted(f"{path.parent.name}/{name}" for path in config_folder().glob(f"*/{name}") if path.is_dir())
+
+
+def presets() -> list[str]:
+    """The options of experiment that lie in folders, as they are chosen."""
+    folder = config_folder() / "experiment"
+    return sorted(f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.yaml"))

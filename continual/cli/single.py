@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from continual.cli.checks import check_hydra
+from continual.cli.checks import check_hydra, check_mode
 from continual.cli.composing import Composed, Composer
 from continual.cli.jobs import check_folder, run_of
 from continual.cli.output import StartLog, locked, output_folder, surroundings
@@ -27,6 +27,7 @@ def train_run(composer: Composer, overrides: Sequence[str], start_log: StartLog)
     Returns its folder. All is checked before anything is written. UserError for a mistake, Stopped after a
     signal.
     """
+    check_mode(composer.read(overrides), multirun=False)
     while True:
         composer.fixed.pop(_FOLDER, None)
         composed = composer.run(overrides)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from continual import schema
 from continual.cli import foreign
-from continual.cli.checks import check_hydra
+from continual.cli.checks import check_hydra, check_mode
 from continual.cli.composing import Composer, resolving
 from continual.cli.jobs import Jobs
 from continual.cli.output import StartLog, locked, no_log, output_folder, surroundings
@@ -46,6 +46,7 @@ def train_sweep(composer: Composer, overrides: Sequence[str], start_log: StartLo
     All that can be known beforehand is composed and checked before anything is written. UserError for a
     mistake, Stopped after a signal. Runs that fail do not raise: `failed` has them.
     """
+    check_mode(composer.read(overrides), multirun=True)
     while True:
         composer.fixed.pop(_FOLDER, None)
         config = composer.swept(overrides)

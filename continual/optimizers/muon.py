@@ -1,13 +1,15 @@
 """Muon: momentum whose steps of matrices are made orthogonal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from continual.errors import ConfigError
 from continual.optimizers.adam import Adam
-from continual.optimizers.optimizer import Optimizer, OptimizerContext, Params
+from continual.optimizers.optimizer import Optimizer, OptimizerContext, Params, Role
 from continual.schema import Count, Decay, Positive, SwitchableStrength, is_on
 
 
@@ -28,6 +30,10 @@ class Muon(Optimizer):
     weight_decay: SwitchableStrength = 0.0
     iterations: Count = 5
     adam_lr: Positive = 3e-4
+
+    def check(self, roles: Mapping[str, Role]) -> None:
+        if "hidden" not in roles.values():
+            raise ConfigError("optimizer: muon is for hidden matrices, and this network has none; use adamw.")
 
     def init(self, params: Params, context: OptimizerContext) -> Any:
         return self._adam().init(params, context)

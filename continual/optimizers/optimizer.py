@@ -65,6 +65,10 @@ class Optimizer(ABC):
     clip_norm: SwitchableStrength = field(default=0.0, kw_only=True)
     schedule: Schedule | None = field(default=None, kw_only=True)
 
+    def check(self, roles: Mapping[str, Role]) -> None:
+        """Raise ConfigError if it is not for a network whose parameters have these roles."""
+        return
+
     @abstractmethod
     def init(self, params: Params, context: OptimizerContext) -> Any:
         """The state before the first step, an `OptimizerState`."""

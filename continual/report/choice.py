@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from continual.report.runs import Runs
 
 STEP_SIZE = "optimizer.lr"
-LESS_IS_BETTER = ("_loss", "_error", "dead_unit_fraction", "dormant_unit_fraction")
+LESS_IS_BETTER = ("_loss", "_error", "_unit_fraction", "zero_gradient_fraction")
 """How the names of measures end of which less is better."""
 
 

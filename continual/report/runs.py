@@ -1,7 +1,7 @@
 """Runs as tables: what `continual.load` returns and every report is made of."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -120,23 +120,23 @@ class Runs:
     def where(self, keys: Mapping[str, Any], seeds: Sequence[int] | None = None) -> "Runs":
         """The groups alone that have these values: `{"agent": "l2_init", "optimizer.lr": [1e-3, 1e-4]}`.
 
-        Keys are those in which configs differ; a list is one of several values, any of which will do. Of the
-        groups runs with these seeds (None: all). Raises ConfigError if configs do not differ in a key, or no
-        group has the values.
+        Keys are those of configs and of groups of options; a list is one of several values, any of which will
+        do. Of the groups runs with these seeds (None: all). Raises ConfigError if no config has a key, or no
+        group the values.
         """
-        chosen = self.groups
+        table = [{**config.values, **config.options} for config in self.configs]
+        chosen = list(range(len(table)))
         for key, value in keys.items():
-            if key not in chosen:
-                raise ConfigError(
-                    f"{key}: these runs do not differ in it; they differ in {', '.join(chosen) or 'no key'}."
-                )
+            there = {group: table[group][key] for group in chosen if key in table[group]}
+            if not there:
+                instead = "; give seeds=[...]" if key == "seed" else ""
+                raise ConfigError(f"{key}: none of these runs' configs has this key{instead}.")
             # A value may itself be a list, such as hidden_sizes.
             wanted = {canonical(value), *(map(canonical, value) if isinstance(value, list | tuple) else ())}
-            there = chosen[key]
-            chosen = chosen[there.map(canonical).isin(wanted)]
-            if chosen.empty:
-                raise ConfigError(f"{key}: no group has {value}; there are {_listed(there)}.")
-        return self.only([int(group) for group in chosen.index], seeds)
+            chosen = [group for group, found in there.items() if canonical(found) in wanted]
+            if not chosen:
+                raise ConfigError(f"{key}: no group has {value}; there are {_listed(there.values())}.")
+        return self.only(chosen, seeds)
 
     def only(self, groups: Sequence[int], seeds: Sequence[int] | None = None) -> "Runs":
         """These groups alone, of them runs with these seeds (None: all)."""
@@ -375,11 +375,11 @@ def _rows(runs: Sequence[RunFolder], table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _listed(values: "pd.Series[Any]") -> str:
+def _listed(values: Iterable[Any]) -> str:
     """The values, each once, as a sentence has them."""
     from continual.report.tables import format_value
 
-    return ", ".join(dict.fromkeys(values.map(format_value)))
+    return ", ".join(dict.fromkeys(map(format_value, values)))
 
 
 def counted(number: int, noun: str) -> str:

@@ -26,7 +26,7 @@ MISTAKES = [
     ("agent.l2_wieght=1", "agent.l2_wieght: no such key; there is nothing to set here."),
     (
         "seed=[0,1]",
-        "seed: must be a valid integer, not [0, 1]; to sweep over several values, leave out the brackets.",
+        "seed: must be a valid integer, not [0, 1]; a sweep over several has -m and no brackets.",
     ),
     ("network.hidden_sizes=[[1,2],3]", "network.hidden_sizes[0]: must be a valid integer, not [1, 2]."),
     ("agent.lr=1", "agent.lr: no such key; did you mean optimizer.lr?"),
@@ -51,7 +51,7 @@ MISTAKES = [
     ("agent=null", "agent=null: a config group takes the name of one of its options."),
     ("+agent=l2", "agent: chosen already; leave out the + to choose another."),
     ("+seed=1", "seed: is there already; leave out the +."),
-    ("hydra/launcher=slrum", "hydra/launcher=slrum: no such option; .*"),
+    ("-m seed=0 hydra/launcher=slrum", ".*hydra/launcher=slrum: no such option; .*"),
     ("hydra.job.nmae=x", "hydra.job.nmae: no such key; did you mean name?"),
     ("--config-name=foo", "foo: there is no such config in the config folders."),
     ("--config-dir=nowhere", "nowhere: there is no such folder of configs."),
@@ -84,12 +84,18 @@ MISTAKES = [
     ("hydra.run.dir=${nothing}", "hydra.run.dir: Interpolation key 'nothing' not found."),
     # grammar
     ("seed", "seed: cannot be read; write key=value, .*"),
+    ("=1", "=1: there is no key before the =."),
+    ("-m seed=0, 1", "seed=0,: cannot be read; write key=value, without spaces around = or after a comma."),
+    ("--seed 1", "unrecognized arguments: --seed; overrides have no dashes (seed=1); see --help."),
     ("seed==3", "seed==3: cannot be read; write key=value, .*"),
     ("agent.l2_weight={", "agent.l2_weight={: cannot be read; write key=value, .*"),
-    ("seed=0,1", "seed=0,1: several values; sweep over them with -m, or write [...] around them for a list."),
+    (
+        "seed=0,1",
+        "seed=0,1: several values; sweep over them with -m, or write [...] around them where .*",
+    ),
     ("seed=choice(0,1)", "seed=choice(0,1): several values; sweep over them with -m."),
     ("--run -m", "only one of --run and --multirun can be specified."),
-    ("--runn seed=1", "unrecognized arguments: --runn; see --help."),
+    ("--runn seed=1", "unrecognized arguments: --runn; .*"),
     (
         "agent=[l2,l2_init]",
         "agent=[l2,l2_init]: agent takes the name of one option; to sweep .*, -m agent=l2,l2_init.",
@@ -116,7 +122,37 @@ MISTAKES = [
         "hydra.launcher.workers: no such key; .*",
     ),
     ("-m seed=0 hydra.sweeper._target_=os.getcwd", "hydra.sweeper.params: no such key; .*"),
-    ("-m seed=0 hydra.run.dir=a,b", "hydra.run.dir=a,b: Hydra's own keys have one value in a sweep."),
+    ("-m seed=0 hydra.sweep.dir=a,b", "hydra.sweep.dir=a,b: Hydra's own keys have one value in a sweep."),
+    # agents that are a network
+    (
+        "-m agent=base,crelu network.activation=tanh",
+        "job 1 (agent=crelu network.activation=tanh): agent=crelu: it is network.activation=crelu, and tanh "
+        "was given; choose agent=base.",
+    ),
+    ("agent=layer_norm network.layer_norm=false", "agent=layer_norm: it is network.layer_norm=True, .*"),
+    # groups that are written as keys
+    (
+        "optimizer.schedule=cosine",
+        "optimizer.schedule=cosine: options are chosen by their group; write optimizer/schedule=cosine.",
+    ),
+    ("agent.plus=l2", "agent.plus=l2: options are chosen by their group; write agent@agent.plus=l2."),
+    ("schedule=cosine", "schedule: no such key; did you mean optimizer/schedule?"),
+    ("dataset=mnist", "dataset: no such key; did you mean env/dataset?"),
+    (
+        "experiment=dohare2024",
+        "experiment=dohare2024: no such option; possible: dohare2024/continual_imagenet, .*",
+    ),
+    (
+        "experiment=lillo2026/permuted_mnits",
+        "experiment=lillo2026/permuted_mnits: no such option; did you mean lillo2026/permuted_mnist?",
+    ),
+    # what is for sweeps, without -m, and the reverse
+    ("hydra.sweep.dir=x", "hydra.sweep.dir: is for sweeps; add -m or, for the folder of a single run, .*"),
+    ("sweep=paper agent=l2", "sweep: is for sweeps; add -m."),
+    ("hydra/launcher=slurm", "hydra/launcher: is for sweeps; add -m."),
+    ("hydra/sweeper=optuna", "hydra/sweeper: is for sweeps; add -m."),
+    ("hydra.launcher.workers=3", "hydra.launcher.workers: is for sweeps; add -m."),
+    ("-m seed=0 hydra.run.dir=x", "hydra.run.dir: is for a single run; a sweep has hydra.sweep.dir, .*"),
     # sweeps: all jobs are checked first
     ("-m seed=0,abc,1", "job 1 (seed=abc): seed: must be a valid integer, not 'abc'."),
     (
@@ -127,7 +163,7 @@ MISTAKES = [
     (
         "-m agent=l2,base agent.l2_weight=1",
         "job 1 (agent=base agent.l2_weight=1): agent.l2_weight: not every agent here has this key; write "
-        "hydra.sweeper.optional={agent.l2_weight:1} in its place, which is for l2 alone.",
+        "'hydra.sweeper.optional={agent.l2_weight:[1]}' in its place, which is for l2 alone.",
     ),
     ("-m seed=0,1 agnet=l2", "agnet: no such key; did you mean agent?"),
     ("-m agent=base,null", "agent=base,null: a config group takes the name of one of its options."),

@@ -135,11 +135,11 @@ def test_an_agent_that_is_a_network_is_that_with_every_preset_or_refused() -> No
             assert composed.config["network"]["activation"] == "crelu"
     assert refused["lillo2026/permuted_mnist"] == (
         "agent=crelu: it is network.activation=crelu, which experiment=lillo2026/permuted_mnist sets to "
-        "smooth_leaky; choose another agent, or give network.activation."
+        "smooth_leaky; choose another agent, or give network.activation=crelu."
     )
     assert "paper" not in refused
-    typed = Composer().run(["experiment=lillo2026/permuted_mnist", "agent=crelu", "network.activation=elu"])
-    assert typed.config["network"]["activation"] == "elu"
+    typed = Composer().run(["experiment=lillo2026/permuted_mnist", "agent=crelu", "network.activation=crelu"])
+    assert typed.config["network"]["activation"] == "crelu"
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ def finished(npz: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     """A folder with a finished run, `run`, and sweep, `sweep`; what both have as arguments."""
     folder = tmp_path_factory.mktemp("finished")
     overrides = [*TINY, f"env.dataset.path={npz}"]
-    commands = ([*overrides, "hydra.run.dir=run"], ["-m", *overrides, "seed=0,1", "hydra.sweep.dir=sweep"])
-    for command in commands:
-        answer(folder, set(), "train.py", *command, "hydra.launcher.workers=1")
+    sweep = ["-m", *overrides, "seed=0,1", "hydra.sweep.dir=sweep", "hydra.launcher.workers=1"]
+    for command in ([*overrides, "hydra.run.dir=run"], sweep):
+        answer(folder, set(), "train.py", *command)
     return folder, overrides
 
 

@@ -347,5 +347,8 @@ def test_where_keys_have_values(write_run, tmp_path):
     assert len(runs.where({})) == 8
     with pytest.raises(ConfigError, match=r"^agent: no group has redo; there are base, l2_init\.$"):
         runs.where({"agent": "redo"})
-    with pytest.raises(ConfigError, match=r"^env: these runs do not differ in it; they differ in .*agent"):
-        runs.where({"env": "random_label_digits"})
+    assert len(runs.where({"env": "random_label_digits", "agent.l2_weight": 0.01, "env.num_tasks": 3})) == 4
+    with pytest.raises(ConfigError, match=r"^agnet: none of these runs' configs has this key\.$"):
+        runs.where({"agnet": "redo"})
+    with pytest.raises(ConfigError, match=r"^seed: .*; give seeds=\[\.\.\.\]\.$"):
+        runs.where({"seed": 1})

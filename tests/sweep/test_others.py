@@ -89,13 +89,13 @@ def test_what_was_checked_is_checked_again_under_the_lock(
     assert after == {path: before[path] for path in after}
 
 
-@pytest.mark.parametrize("typed", ["", "-m hydra.launcher.workers=1"])
+@pytest.mark.parametrize(("typed", "of"), [("", "run"), ("-m hydra.launcher.workers=1", "sweep")])
 def test_a_default_folder_is_always_a_new_one(
-    train: CommandLine, workplace: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+    train: CommandLine, workplace: Path, monkeypatch: pytest.MonkeyPatch, typed: str, of: str
 ) -> None:
     """Two commands of one second, and one that finds its folder made by another in the last moment."""
-    at_noon = ["hydra.run.dir=out/${now:noon}", "hydra.sweep.dir=out/${now:noon}"]
-    assert train(*typed.split(), *at_noon, "seed=1").code == 0
+    at_noon = f"hydra.{of}.dir=out/${{now:noon}}"
+    assert train(*typed.split(), at_noon, "seed=1").code == 0
     made = output.make_new
     asked: list[Path] = []
 
@@ -106,7 +106,7 @@ def test_a_default_folder_is_always_a_new_one(
         return made(folder)
 
     monkeypatch.setattr(output, "make_new", late)
-    assert train(*typed.split(), *at_noon, "seed=2", "wandb.name=${hydra:runtime.output_dir}").code == 0
+    assert train(*typed.split(), at_noon, "seed=2", "wandb.name=${hydra:runtime.output_dir}").code == 0
     assert [path.name for path in asked] == ["noon-2", "noon-3"]
     assert {path.name for path in (workplace / "out").iterdir()} == {"noon", "noon-2", "noon-3"}
     assert everything_in(workplace / "out" / "noon-2") == set()
