@@ -36,12 +36,14 @@ def train(
     report: Callable[[Snapshot], None] = lambda snapshot: None,
     should_stop: Callable[[], bool] = lambda: False,
     outages: Outages | None = None,
+    seconds_for_wandb: float | None = None,
 ) -> list[Outcome]:
     """Train replicas of one structure as one population, and write each one's results to its folder.
 
     Resumes from the replicas' checkpoints where there are any. `report` hears about once a second how far
     the population is; when `should_stop` says so, checkpoints are written and `Interrupted` is raised.
-    `outages` are those of W&B that populations trained before met: they are warned of once.
+    `outages` are those of W&B that populations trained before met: they are warned of once. Before
+    an exception is passed on, such as `Interrupted`, W&B has no more than `seconds_for_wandb`, if given.
     A population that does not fit into the device's memory is trained as two halves, one after the other.
     Raises UserError before anything is written if the config or its data will not do, or if another
     process trains one of the runs.
@@ -53,8 +55,8 @@ def train(
             for replica in replicas:
                 frozen.check(replica)
                 run_status.check_data(replica, environment.fingerprint)
-            wandb = WandbWriter(outages)
-            return _train(replicas, learner, environment, wandb, report, should_stop)
+            with WandbWriter(outages, seconds_when_left=seconds_for_wandb) as wandb:
+                return _train(replicas, learner, environment, wandb, report, should_stop)
     except torch.OutOfMemoryError as error:
         if len(replicas) == 1:
             raise UserError(
@@ -62,7 +64,9 @@ def train(
                 f"or device=cpu ({str(error).splitlines()[0]})"
             ) from error
     # Past the handler: the error held on to all that lay on the device.
-    return fitting.in_halves(replicas, lambda half, say: train(half, say, should_stop, outages), report)
+    return fitting.in_halves(
+        replicas, lambda half, say: train(half, say, should_stop, outages, seconds_for_wandb), report
+    )
 
 
 def _train(
@@ -88,7 +92,6 @@ def _train(
         raise
     finally:
         population.release()
-        wandb.close()
     return [Outcome(r.status, r.score, r.score_name) for r in recorders]
 
 

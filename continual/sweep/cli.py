@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from continual.errors import UserError
+from continual.identity import config_hash
 from continual.sweep import slurm_queue
 from continual.sweep.manifest import Manifest
 from continual.sweep.states import SweepState, look, queue_of, seconds_left
@@ -112,21 +113,24 @@ def cancel(manifest: Manifest, asked: argparse.Namespace) -> int:
     if owner is not None and not jobs:
         request_stop(manifest.sweep, owner)
         print(f"asked {owner} to stop; it writes checkpoints after the chunk that it is at", flush=True)
-        until = time.monotonic() + _MOST_SECONDS_TO_STOP
-        while holder(manifest.sweep) == owner:
-            if time.monotonic() > until:
-                raise UserError(f"{owner} has not stopped yet; it will after its chunk of steps.")
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        # What it has submitted meanwhile.
-        jobs = _cancel_jobs(_now(manifest))
+    elif owner is not None:
+        print(f"{len(jobs)} jobs cancelled; {owner}, which waits for them, takes note of it", flush=True)
+    until = time.monotonic() + _MOST_SECONDS_TO_STOP
+    while owner is not None and holder(manifest.sweep) == owner:
+        if time.monotonic() > until:
+            raise UserError(f"{owner} has not stopped yet; it will after its chunk of steps.")
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        if jobs:  # it may be submitting the next of several arrays
+            jobs += _cancel_jobs(_now(manifest), jobs)
+    jobs += _cancel_jobs(_now(manifest), jobs)
     what = "the sweep is stopped" if owner and not jobs else f"{len(jobs)} jobs cancelled"
     print(f"{what}; to resume: python scripts/sweep.py resume {manifest.sweep}")
     return 0
 
 
-def _cancel_jobs(manifest: Manifest) -> list[str]:
-    """Cancel the sweep's jobs in SLURM's queue; returns them."""
-    jobs = list(queue_of(manifest))
+def _cancel_jobs(manifest: Manifest, before: Collection[str] = ()) -> list[str]:
+    """Cancel the sweep's jobs in SLURM's queue, but those that were cancelled `before`; returns them."""
+    jobs = [job for job in queue_of(manifest) if job not in before]
     slurm_queue.cancel(jobs)
     if jobs:
         # The process that waits for the jobs, if there is one, has the lock and notes it.
@@ -171,11 +175,16 @@ def _runs(manifest: Manifest, trusted: Sequence[str]) -> "tuple[list[Replica], l
     from continual.tracking import frozen
 
     runs, lost = [], []
-    for name in manifest.runs:
+    for name, entry in manifest.runs.items():
         try:
-            runs.append(frozen.read(manifest.sweep / name, manifest.sweep.name, trusted))
+            run = frozen.read(manifest.sweep / name, manifest.sweep.name, trusted)
         except UserError as error:
             lost.append(str(error))
+            continue
+        if config_hash(run.config) == entry.config_hash:
+            runs.append(run)
+        else:  # the process that was to prolong the sweep was killed before it came to this run
+            lost.append(f"{run.folder} has another config than the sweep; start the sweep's command again.")
     if lost and not runs:
         raise UserError(lost[0])
     return runs, lost

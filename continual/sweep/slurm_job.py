@@ -31,6 +31,9 @@ _MAKE_ROOM = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'US
 # Longer than clusters usually let pass between SIGTERM and SIGKILL.
 _SECONDS_TO_BE_KILLED = 120
 _SECONDS_FOR_ANOTHER = 300
+# Of those that a job has between its signal and its end (signal_seconds, 90): its checkpoints come first, and
+# it has to put itself back into the queue. The job's next life writes what W&B lacks.
+_SECONDS_FOR_WANDB = 10
 
 
 class PopulationJob(Checkpointable):
@@ -87,7 +90,7 @@ class PopulationJob(Checkpointable):
 def _train_or_say_why(part: list[Replica], stop: StopSignals, outages: Outages) -> None:
     """Train runs that are at the same point; an error goes into their folders and stops no other run."""
     try:
-        training.train(part, should_stop=stop, outages=outages)
+        training.train(part, should_stop=stop, outages=outages, seconds_for_wandb=_SECONDS_FOR_WANDB)
     except (training.Interrupted, InUseError):
         raise
     except Exception as error:

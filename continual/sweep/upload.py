@@ -14,7 +14,7 @@ from continual import schema
 from continual.config import Replica, WandbConfig
 from continual.errors import UserError
 from continual.tracking import frozen
-from continual.tracking.lock import FolderLock
+from continual.tracking.lock import FolderLock, holder
 from continual.tracking.recorded import RecordedRun
 from continual.tracking.wandb_run import Outages, WandbRun, WandbWriter
 
@@ -40,8 +40,12 @@ def upload(folder: Path, again: bool = False) -> int:
         with ExitStack() as locks:
             for path in folders[first : first + _AT_A_TIME]:
                 try:
-                    locks.enter_context(FolderLock(path))
-                    new = _send(frozen.load(path, path.parent.name), writer, again)
+                    # Whoever is to train a run that is not sent is not to wait for those that are.
+                    with ExitStack() as lock:
+                        lock.enter_context(FolderLock(path))
+                        new = _send(frozen.load(path, path.parent.name), writer, again)
+                        if new:
+                            locks.enter_context(lock.pop_all())
                 except UserError as error:  # in use, or damaged
                     log.warning("%s", error)
                     missing += 1
@@ -67,5 +71,8 @@ def _send(replica: Replica, writer: WandbWriter, again: bool) -> bool:
     recorded = RecordedRun.read(replica)
     if not recorded.has_content or (run.has_arrived(recorded) and not again):
         return False
+    trainer = holder(replica.folder.parent)
+    if trainer and not recorded.summary:
+        raise UserError(f"{replica.folder} is yet to be trained to its end, by {trainer}.")
     writer.write(run, recorded)
     return True

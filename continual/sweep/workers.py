@@ -5,6 +5,7 @@ be a notebook, a script on standard input, or one that would train again if it w
 """
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -25,9 +26,11 @@ from continual.sweep.leaving import leave
 from continual.tracking.progress import Snapshot
 from continual.tracking.run_status import Outcome
 
+log = logging.getLogger(__name__)
+
 _ATTEMPTS = 2
 _SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_TO_END = 60  # of a chunk of steps and a population's checkpoints
+_SECONDS_TO_END = 600  # of a chunk of steps and a population's checkpoints; a second Ctrl-C ends it
 _SECONDS_TO_LEAVE = 5  # for a process that has nothing left to do; it takes a tenth of one
 
 
@@ -98,8 +101,9 @@ def run(
             worker.connection.close()
         datasets.close()
         idle_until = time.monotonic() + _SECONDS_TO_LEAVE
-        for worker in pool:
-            worker.join(idle_until)
+        killed = [worker for worker in pool if not worker.join(idle_until)]
+        if killed:
+            log.warning("%d of the processes were killed before their checkpoints were written.", len(killed))
     return [result for result in results if result is not None]
 
 
@@ -149,14 +153,19 @@ class _Worker:
         self._start()
         return code
 
-    def join(self, idle_until: float) -> None:
-        """Wait until it has ended, after its connection was closed; if it was idle, until this time."""
+    def join(self, idle_until: float) -> bool:
+        """Wait until it has ended, after its connection was closed; if it was idle, until this time.
+
+        Returns whether it was given the time that it needs: a busy one is killed after 10 minutes.
+        """
         idle_for = max(0.0, idle_until - time.monotonic())
         try:
             self._process.wait(timeout=idle_for if self.busy_with is None else _SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            return self.busy_with is None
+        return True
 
     def _start(self) -> None:
         self.connection, theirs = Pipe()

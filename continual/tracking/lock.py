@@ -12,6 +12,7 @@ import errno
 import fcntl
 import logging
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterable
@@ -31,6 +32,7 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Whoever asks for the holder has the lock for a moment, so every try lasts longer than that.
 _LEAST_PATIENCE = 0.2
 _SECONDS_BETWEEN_TRIES = 0.05
+_OTHER_FILES = 1024  # that a process may have open besides: data, libraries, a GPU's
 
 
 class InUseError(UserError):
@@ -112,11 +114,21 @@ def holder(folder: Path) -> str | None:
 
 def lock_all(folders: Iterable[Path], patience: float) -> ExitStack:
     """A context in which all these folders are locked; InUseError if one of them cannot be."""
+    # In one order for all processes: two that want some of the same folders do not wait for each other.
+    ordered = sorted(folders)
+    _allow_open_files(len(ordered) + _OTHER_FILES)
     with ExitStack() as stack:
-        # In one order for all processes: two that want some of the same folders do not wait for each other.
-        for folder in sorted(folders):
+        for folder in ordered:
             stack.enter_context(FolderLock(folder, patience))
         return stack.pop_all()
+
+
+def _allow_open_files(number: int) -> None:
+    """Have this process allowed so many open files, as far as the system lets it: 1024 is usual before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _opened(folder: Path) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from continual.errors import UserError
-from continual.tracking.storage import make_folder, replace_file, saying_what_was_lost, write_beside
+from continual.tracking.storage import make_folder, replace_file, saying_what_was_lost, sync, write_beside
 
 Row: TypeAlias = dict[str, float | int | str]
 
@@ -78,7 +78,9 @@ class RunFolder:
         self.forgetting = Table(path / "forgetting.csv")
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json, which says that the run has ended and how."""
+        """Write summary.json, which says that the run has ended and how; its rows are on the disk by then."""
+        for table in (self.tasks, self.forgetting):
+            sync(table.path)
         replace_file(self.path / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
 
     def remove_summary(self) -> None:
@@ -148,8 +150,11 @@ def checkpoint_position(folder: Path) -> tuple[int, int] | None:
 
 
 def resume_point(folder: Path) -> tuple[int, int, bool] | None:
-    """As `checkpoint_position`, and whether steps were replayed from native code."""
-    newest = _newest_position(folder)
+    """As `checkpoint_position`, of the newest one whose checksum is right, and whether its steps were native.
+
+    A damaged one would take the runs that it is trained with back to the point that all of them have.
+    """
+    newest = _newest_position(folder, checked=True)
     if newest is None:
         return None
     return newest["task"], newest["step_in_task"], bool(newest.get("native"))
@@ -216,7 +221,7 @@ def _checked_checkpoint(path: Path) -> dict[str, Any]:
     content = path.read_bytes()
     if not content:
         raise _Damaged("it is empty")
-    if _digest(content[:-_DIGEST_SIZE]) != content[-_DIGEST_SIZE:]:
+    if not _is_whole(content):
         raise _Damaged("its checksum is wrong")
     saved = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     if not isinstance(saved, dict):
@@ -239,13 +244,20 @@ def _checked_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
+def _is_whole(content: bytes) -> bool:
+    """Whether a checkpoint's checksum is that of its content."""
+    return _digest(content[:-_DIGEST_SIZE]) == content[-_DIGEST_SIZE:]
+
+
 def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def _newest_position(folder: Path) -> dict[str, Any] | None:
+def _newest_position(folder: Path, checked: bool = False) -> dict[str, Any] | None:
     for path in (folder / name for name in _CHECKPOINTS):
         try:
+            if checked and not _is_whole(path.read_bytes()):
+                continue
             with zipfile.ZipFile(path) as archive:
                 top = archive.namelist()[0].partition("/")[0]
                 found = json.loads(archive.read(f"{top}/{_POSITION}"))

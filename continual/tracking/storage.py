@@ -38,6 +38,12 @@ def write_beside(path: Path, content: bytes) -> Path:
     return fresh
 
 
+def sync(path: Path) -> None:
+    """Have what was appended to this file, if there is one, on the disk before what is written next."""
+    with saying_what_was_lost(path), contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, where they are not there; StorageError if that is impossible."""
     with saying_what_was_lost(path):

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from continual.config import Replica
 from continual.errors import UserError
@@ -163,11 +164,14 @@ class WandbWriter:
     """Writes W&B runs in another process; nothing that goes wrong there is raised here.
 
     A failure is one warning for each kind of `outages`, and the training goes on. `close` is to be called
-    however that ends: runs that were not ended are then left as interrupted. With `agent` it writes the run
-    that a sweep's agent asked for.
+    however that ends: runs that were not ended are then left as interrupted. As a context it is closed at
+    its end; if that is an exception, in no more than `seconds_when_left`, if they are given: what is not
+    written by then can be made good later. With `agent` it writes the run that a sweep's agent asked for.
     """
 
-    def __init__(self, outages: Outages | None = None, agent: bool = False) -> None:
+    def __init__(
+        self, outages: Outages | None = None, agent: bool = False, seconds_when_left: float | None = None
+    ) -> None:
         self.arrived: set[str] = set()  # folders whose runs the server has in full
         self._outages = outages or Outages()
         self._agent = agent
@@ -176,6 +180,7 @@ class WandbWriter:
         self._listener: threading.Thread | None = None
         self._is_lost = False
         self._patience = 5 * _TIMEOUT
+        self._seconds_when_left = seconds_when_left
 
     def start(self, run: WandbRun, resumed: bool, live: bool = True) -> None:
         """Begin a run; one that is `resumed` joins what the server has of it.
@@ -211,9 +216,30 @@ class WandbWriter:
         """Write an offline run when this writer is closed: it can then no longer change, or has paused."""
         self._offline.append(replica)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        seconds = self._seconds_when_left if error else None
+        timer = threading.Timer(seconds or 0, self._give_up)
+        if seconds is not None:
+            timer.start()
+        self.close()
+        timer.cancel()
+
+    def _give_up(self) -> None:
+        self._is_lost = True
+        self._outages.warn(
+            "time", f"W&B was given no more than {self._seconds_when_left:g} s, which are over"
+        )
+        if self._process:
+            self._process.kill()
+
     def close(self) -> None:
         """Wait until the runs are written, or given up."""
-        while self._offline:
+        while self._offline and not self._is_lost:
             replica = self._offline.pop()
             try:
                 recorded = RecordedRun.read(replica)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from continual import building
 from continual.agents.agent import Agent, Batch, Context, Weights
+from continual.pausing import Interrupted
 from continual.sweep import workers
 from continual.tree import Tree
 from tests import tiny
@@ -64,6 +65,16 @@ def test_one_worker_shares_nothing(compose: Any, tmp_path: Path, monkeypatch: py
     population = tiny.replicas([compose("env.num_tasks=1", "env.steps_per_task=3")], tmp_path)
     (outcomes,) = workers.run([population], 1, lambda index, snapshot: None)
     assert not isinstance(outcomes, workers.Failure)
+
+
+def test_it_is_said_if_a_worker_was_killed_before_its_checkpoints(
+    compose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "_SECONDS_TO_END", 0.01)
+    population = tiny.replicas([compose()], tmp_path)
+    with pytest.raises(Interrupted):
+        workers.run([population], 1, lambda index, snapshot: None, should_stop=lambda: True)
+    assert "1 of the processes were killed before their checkpoints were written." in caplog.text
 
 
 def _shared_memory() -> set[int]:

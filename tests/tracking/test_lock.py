@@ -104,3 +104,16 @@ def test_no_room_for_its_text_hinders_no_lock(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "pwrite", full)
     with FolderLock(tmp_path), pytest.raises(InUseError, match="in use by another process"):
         FolderLock(tmp_path).acquire()
+
+
+def test_more_folders_than_files_may_be_open(tmp_path: Path) -> None:
+    program = f"""
+import pathlib, resource
+from continual.tracking.lock import lock_all
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+with lock_all([pathlib.Path({str(tmp_path)!r}, str(i)) for i in range(100)], patience=0):
+    print("locked")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "locked\n", done.stderr

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import zipfile
@@ -183,3 +184,32 @@ def test_how_steps_were_done_is_part_of_the_point_to_resume_from(tmp_path: Path)
     assert resume_point(tmp_path) == (1, 3, False), "as in a checkpoint of the time before there was a choice"
     folder.save_checkpoint({**checkpoint(2), "native": True})
     assert resume_point(tmp_path) == (2, 3, True)
+
+
+def test_the_point_to_resume_from_is_that_of_a_checkpoint_that_is_whole(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save_checkpoint(checkpoint(1))
+    folder.save_checkpoint(checkpoint(2))
+    newest = tmp_path / "checkpoint.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 3] ^= 1
+    newest.write_bytes(content)
+    assert resume_point(tmp_path) == (1, 3, False)
+    (tmp_path / "checkpoint.previous.pt").unlink()
+    assert resume_point(tmp_path) is None
+
+
+def test_rows_are_on_the_disk_before_the_summary_that_counts_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.tasks.start([])
+    synced: list[str] = []
+
+    def fsync(file: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+
+    folder.tasks.add({"task": 0})
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder.write_summary({"status": "completed"})
+    assert synced == ["tasks.csv", "summary.json.tmp"]

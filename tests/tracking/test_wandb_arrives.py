@@ -16,7 +16,7 @@ import pytest
 from continual.sweep.cli import main
 from continual.sweep.upload import upload
 from continual.tracking import frozen, wandb_run
-from continual.tracking.lock import FolderLock
+from continual.tracking.lock import FolderLock, holder
 from continual.tracking.wandb_run import WandbWriter
 from tests import tiny
 from tests.tracking.test_wandb_run import (
@@ -168,6 +168,32 @@ def test_what_is_trained_now_or_damaged_is_missing(
     assert "3/tasks.csv is damaged: a row has" in caplog.text
     assert "4/tasks.csv is damaged: it lacks tasks" in caplog.text
     assert "runs sent: 1; at W&B before: 0; missing: 4" in caplog.text
+
+
+def test_who_is_to_train_a_run_is_not_held_up(
+    server: WandbServer,
+    tmp_path: Path,
+    npz: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While finished runs of a sweep are sent, those that wait in it can be begun."""
+    done, waiting = trained(tmp_path, npz, "disabled", "disabled")
+    (waiting / "summary.json").unlink()
+    held: list[str | None] = []
+
+    close_anyway = WandbWriter.close
+
+    def close(writer: WandbWriter) -> None:
+        held.extend(holder(folder) for folder in (done, waiting))
+        close_anyway(writer)
+
+    monkeypatch.setattr(WandbWriter, "close", close)
+    with FolderLock(done.parent):
+        assert main(["upload", str(tmp_path)]) == 1
+    assert [owner is not None for owner in held] == [True, False]
+    assert [run.config["seed"] for run in server.runs.values()] == [0]
+    assert f"{waiting} is yet to be trained to its end, by process" in caplog.text
 
 
 def test_what_cannot_be_sent_is_for_the_same_command(

@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -379,3 +380,18 @@ def test_an_agents_environment_does_not_overrule_what_a_run_is(
         assert (start["project"], start.get("entity"), start["notes"]) == (run.project, None, run.notes)
         assert not start.get("sweep_id")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_hurries_does_not_wait_for_wandb(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A SLURM job has to put itself back into the queue, however many runs W&B has to write."""
+    rows: list[Row] = [{"task": task} for task in range(2000)]
+    recorded = RecordedRun(rows, [None] * len(rows), summary=DONE)
+    writer = WandbWriter(seconds_when_left=0.1)
+    for i in range(8):
+        writer.write(description(tmp_path / str(i), f"run{i}"), recorded)
+    began = time.monotonic()
+    with pytest.raises(Interrupted), writer:
+        raise Interrupted
+    assert time.monotonic() - began < 5
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("W&B was given no more than 0.1 s, which are over; training goes on, and")
