@@ -235,10 +235,25 @@ def test_a_preset_whose_data_are_absent_is_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("sweep", ["dohare2024", "elsayed2024", "lillo2026"])
+PRESETS_OF_SWEEPS = {
+    "dohare2024": "dohare2024/online_permuted_mnist",
+    "dohare2024_imagenet": "dohare2024/continual_imagenet",
+    "elsayed2024": "elsayed2024/label_permuted_emnist",
+    "lillo2026": "lillo2026/permuted_mnist",
+}
+
+
+def test_decays_of_upgds_paper_are_decoupled():
+    """In AdamW as in its own method; of SGD both kinds are one."""
+    with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
+        composed = hydra.compose("train", ["experiment=elsayed2024/input_permuted_mnist"])
+    assert composed.optimizer._target_ == "continual.optimizers.AdamW"
+    assert composed.optimizer.weight_decay == 0
+
+
+@pytest.mark.parametrize("sweep", PRESETS_OF_SWEEPS)
 def test_grids_of_other_papers(sweep):
-    name = {"dohare2024": "online_permuted_mnist", "elsayed2024": "label_permuted_emnist"}
-    preset = f"experiment={sweep}/{name.get(sweep, 'permuted_mnist')}"
+    preset = f"experiment={PRESETS_OF_SWEEPS[sweep]}"
     with hydra.initialize_config_dir(str(config_folder()), **DEFAULTS_OF_1_3):
         composed = hydra.compose("train", [f"sweep={sweep}", preset], return_hydra_config=True)
     params = OmegaConf.to_container(composed.hydra.sweeper.params)

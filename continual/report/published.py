@@ -1,7 +1,7 @@
 """Numbers printed in papers (published.yaml), for the groups of runs with the same configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -15,16 +15,22 @@ from continual.report.runs import Runs
 
 @dataclass(frozen=True)
 class Published:
-    """An entry of published.yaml: where the numbers are from, the configuration, and the numbers."""
+    """An entry of published.yaml: where the numbers are from, the configuration, and the numbers.
+
+    A config that does not have a key of `also` is of the time before there was a choice, and has its value.
+    """
 
     source: str
     where: Mapping[str, Any]
     numbers: Mapping[str, float]
+    also: Mapping[str, Any] = field(default_factory=dict)
 
     def matches(self, config: RunConfig) -> bool:
         """Whether a run with this config is a repetition of the published one; null stands for no value."""
         values = {**config.values, **config.options}
-        return all(canonical(values.get(key)) == canonical(value) for key, value in self.where.items())
+        return all(
+            canonical(values.get(key)) == canonical(value) for key, value in self.where.items()
+        ) and all(canonical(values.get(key, value)) == canonical(value) for key, value in self.also.items())
 
 
 @cache

@@ -17,10 +17,11 @@ SETTING = {
     "optimizer": {"lr": 0.001, "weight_decay": 0},
 }
 OPTIONS = {"env": "permuted_mnist", "env/dataset": "mnist"}
+PLUS = {"_target_": "continual.agents.l2_init.L2Init", "l2_weight": 0.001}
 AGENTS = {
     "l2_init": {"l2_weight": 0.001, "sample_init_values": False},
     "ewc": {"ewc_weight": 10, "use_fisher": True},
-    "l2_init_plus_ewc": {"ewc_weight": 10.0, "use_fisher": True, "plus": {"l2_weight": 0.001}},
+    "l2_init_plus_ewc": {"ewc_weight": 10.0, "use_fisher": True, "plus": PLUS},
 }
 TABLE_2 = {
     "l2_init": (-0.634, -0.113, 0.811),
@@ -51,6 +52,13 @@ def test_the_table_stands_beside_runs_of_its_configurations(write_run, tmp_path)
         {"optimizer": {"lr": 0.0001, "weight_decay": 0}},
         {"env": {**SETTING["env"], "num_tasks": 500}},
         {"network": {**SETTING["network"], "layer_norm": True}},
+        {"network": {**SETTING["network"], "init": "kaiming_uniform"}},
+        {"network": {**SETTING["network"], "dropout": 0.5}},
+        {"env": {**SETTING["env"], "dataset": {"normalise": "zero_to_one"}}},
+        {"env": {**SETTING["env"], "samples_per_task": 1000}},
+        {"env": {**SETTING["env"], "optimizer_state": "renew"}},
+        {"optimizer": {**SETTING["optimizer"], "betas": [0, 0.99]}},
+        {"agent": {**AGENTS["l2_init"], "plus": PLUS}},
     ],
 )
 def test_another_configuration_has_no_published_numbers(write_run, tmp_path, nodes):
