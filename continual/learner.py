@@ -338,6 +338,7 @@ class Learner:
         agent, _ = self._bound(numbers)
         weights = self._weights(state["params"])
         norms = {name: param for name, param in state["params"].items() if name not in weights}
+        norms |= state.get("buffers", {})
 
         def loss(weights: Weights, x_CHW: Tensor, y: Tensor) -> Tensor:
             logits_BK, _ = self.forward({**weights, **norms}, x_CHW[None])

@@ -2,14 +2,16 @@
 
 loss(theta) + lambda_t * mean (f_theta(x') - f_theta'(x'))^2                       distance: mse
 loss(theta) + lambda_t * mean KL(softmax f_theta'(x'), softmax f_theta(x'))        distance: kl
-lambda_t = relative_weight * mean |loss| / (mean churn + 1e-8)     both over the last `window` steps
-lambda_t = first_weight                                            in the first `warmup` steps
+lambda_t = relative_weight * mean |loss| / (mean churn + 1e-8)     both over the last `window` iterations
+lambda_t = first_weight                                            in the first `warmup` iterations
 
-theta' are the weights before the last update and x' the batch before the one that it was made on.
+theta' are the weights before the last update and x' the batch before the one that it was made on. An
+iteration is `every` updates: its loss and churn are those of the last one, after which lambda changes.
 
 (Tang et al. 2025, "Mitigating Plasticity Loss in Continual Reinforcement Learning by Reducing Churn", arXiv
-2506.00592; code: bluecontra/C-CHAIN, where x' is drawn from what the agent has collected, whatever it updates
-on: on the update's own batch the churn would be what it has just learned.)
+2506.00592; code: bluecontra/C-CHAIN. The defaults are those of its PPO, whose iterations have 10 epochs of 32
+batches; its double DQN has every=1, warmup=10000, window=50000. There x' is drawn from what the agent has
+collected, whatever it updates on: on the update's own batch the churn would be what it has just learned.)
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from continual.schema import Count, NonNegative, Period
 
 
 class Last(NamedTuple):
-    """x' with f_theta'(x'), the last batch, and the last steps' losses and churns, as rings [window]."""
+    """x' with f_theta'(x'), the last batch, and the last iterations' losses and churns, as rings [window]."""
 
     x_BCHW: Tensor
     logits_BK: Tensor
@@ -42,6 +44,7 @@ class CChain(Agent):
     first_weight: NonNegative = 100.0
     warmup: Period = 50
     window: Count = 100
+    every: Period = 320
     distance: Literal["mse", "kl"] = "mse"
 
     def check(self, anatomy: Anatomy) -> None:
@@ -54,17 +57,20 @@ class CChain(Agent):
         return Last(*(torch.zeros(shape, device=context.key.device) for shape in shapes))
 
     def penalty(self, weights: Weights, state: Last, context: Context, batch: Batch) -> Penalty:
-        counted = context.step.clamp(min=1, max=self.window)
+        iterations = context.step // self.every
+        counted = iterations.clamp(min=1, max=self.window)
         loss, churn = state.losses.abs().sum() / counted, state.churns.sum() / counted
         strength = torch.where(
-            context.step < self.warmup, self.first_weight, self.relative_weight * loss / (churn + 1e-8)
+            iterations < self.warmup, self.first_weight, self.relative_weight * loss / (churn + 1e-8)
         )
         found = self.churn(weights, state, context, batch)
         return Penalty(strength * found, found)
 
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
         state: Last = update.state
-        is_now = torch.arange(self.window, device=context.key.device) == context.step % self.window
+        place = torch.arange(self.window, device=context.key.device)
+        is_last = (context.step + 1) % self.every == 0
+        is_now = is_last & (place == context.step // self.every % self.window)
         losses = torch.where(is_now, step.loss(), state.losses)
         churns = torch.where(is_now, step.found, state.churns)
         logits_BK, _ = step.batch.forward(step.before, state.newest_BCHW)

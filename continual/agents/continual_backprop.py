@@ -58,10 +58,10 @@ class ContinualBackprop(ReplacesUnits):
     With `accumulate`, n is added up over steps and one unit replaced for each whole. Without, floor(n) units
     are replaced at each step or, if n < 1, one with probability n.
 
-    A replaced unit has fresh incoming weights (times `reinit_scale`), bias 0 and outgoing weights 0, and
-    starts again with age, utility, mean, optimiser's state and Adam's count of steps 0. What it contributed
-    on average, W_out h_mean, moves into the bias of the next layer. The weights in y are those after the
-    optimiser's step, before any unit is replaced.
+    A replaced unit has fresh incoming weights (of linear layers times `reinit_scale`), bias 0 and outgoing
+    weights 0, and starts again with age, utility, mean, optimiser's state and Adam's count 0. What it
+    contributed on average, W_out h_mean, moves into the bias of the next layer. The weights in y are those
+    after the optimiser's step, before any unit is replaced.
 
     The code that Kumar et al. (2024) released draws the weights of linear layers from Kaiming's bound, which
     is `reinit_scale: 2.45`, and corrects Adam's moments otherwise, which is `adam_correction: released`.
@@ -113,7 +113,7 @@ class ContinualBackprop(ReplacesUnits):
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
         weights, state = update.params, update.state
         fresh = {
-            name: torch.zeros_like(drawn) if name.endswith(".bias") else self.reinit_scale * drawn
+            name: self._scaled(drawn) if name.endswith(".weight") else torch.zeros_like(drawn)
             for name, drawn in context.draw_initial().items()
         }
         after = {}
@@ -141,6 +141,9 @@ class ContinualBackprop(ReplacesUnits):
                 owed=owed,
             )
         return update._replace(state=after)
+
+    def _scaled(self, drawn: Tensor) -> Tensor:
+        return drawn if drawn.ndim > 2 else self.reinit_scale * drawn
 
     def _observed(
         self, units: Units, layer: HiddenLayer, features: Tensor, weights: Weights, context: Context

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from continual.agents.agent import Agent, Context, TaskStart, Update, module_of
+from continual.networks.injection import trained_name
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class HeadReset(Agent):
     def start_task(self, update: Update, start: TaskStart, context: Context) -> Update:
         roles, restarted = context.anatomy.roles, context.restarted(sample=self.reinit == "sample")
         params = {
-            name: restarted[name] if roles.get(f"{module_of(name)}.weight") == "output" else param
+            name: restarted[name]
+            if roles.get(f"{module_of(trained_name(name))}.weight") == "output"
+            else param
             for name, param in update.params.items()
         }
         optimizer = start.fresh_optimizer(params) if self.reset_optimizer else update.optimizer

@@ -3,7 +3,8 @@
 y = |g theta|  (utility: gradient)  or  |theta|  (utility: magnitude)
 u <- utility_decay u + (1 - utility_decay) y,  u = 0 at the start and after weights of its tensor were drawn
 every `period` steps, per tensor, weights are drawn anew from their initial distribution:
-those with u <= reinit_rate * mean u (prune: threshold), or the share reinit_rate of lowest u (prune: lowest)
+those with u <= reinit_rate * mean u (prune: threshold), or the share reinit_rate of lowest u (prune: lowest;
+of the broken rest of a share one more with that probability)
 
 (Hernandez-Garcia et al. 2025, "Reinitializing weights vs units for maintaining plasticity in neural
 networks", arXiv 2508.00212.)
@@ -15,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from continual import random
 from continual.agents.agent import Agent, Context, Step, Update
 from continual.schema import Fraction, Period, SwitchableDecay, is_on
 
@@ -46,15 +48,18 @@ class SelectiveWeightReinit(Agent):
             u = (gradients[name] * before if self.utility == "gradient" else before).abs()
             if is_on(d):
                 u = d * update.state[name] + (1 - d) * u
-            is_drawn = is_due & self.pruned(u)
+            chance = random.uniform(random.stream(context.key, f"{name}/count"), ())
+            is_drawn = is_due & self.pruned(u, chance)
             params[name] = torch.where(is_drawn, fresh[name], params[name])
             if is_on(d):
                 utilities[name] = torch.where(is_drawn.any(), 0.0, u)
         return update._replace(params=params, state=utilities)
 
-    def pruned(self, u: Tensor) -> Tensor:
-        """Which entries are drawn anew: bool, of u's shape."""
+    def pruned(self, u: Tensor, chance: Tensor) -> Tensor:
+        """Which entries are drawn anew, bool of u's shape; `chance` in [0, 1) decides on a part of one."""
         if self.prune == "threshold":
             return (u <= self.reinit_rate * u.mean()) & (torch.as_tensor(self.reinit_rate) > 0)
+        share = torch.as_tensor(self.reinit_rate * u.numel())
+        count = share.floor() + (chance < share.frac())
         ranks = u.flatten().argsort(stable=True).argsort()
-        return (ranks < (self.reinit_rate * u.numel())).reshape(u.shape)
+        return (ranks < count).reshape(u.shape)

@@ -3,8 +3,8 @@
 layers in order, C = 1 at first:
 c = (rescale_rate ||W_0|| + (1 - rescale_rate) ||W||) / ||W||;  C <- C c;  W <- c W;  b <- C b
 
-Of a network whose activations are homogeneous, such as ReLU, this only scales the outputs. After a layer's
-norm C starts again at 1, and the norm's scale and shift are treated as (W, b).
+Of a network whose activations are homogeneous, such as ReLU, this only scales the outputs. A layer's
+norm takes C back to 1, and its scale and shift are treated as (W, b): what follows goes on from their c.
 
 (Oh et al. 2025, "Soft Weight Rescaling", arXiv 2507.04683, algorithm 1 and appendix D.)
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from continual.agents.agent import Agent, Context, Step, Update, module_of
+from continual.networks.injection import trained_name
 from continual.schema import Fraction
 
 
@@ -25,7 +26,11 @@ class SoftWeightRescaling(Agent):
     rescale_rate: Fraction = 1e-4
 
     def init(self, context: Context) -> dict[str, Tensor]:
-        return {name: _norm(value) for name, value in context.restarted().items() if name.endswith(".weight")}
+        return {
+            name: _norm(value)
+            for name, value in context.restarted().items()
+            if name.endswith(".weight") and trained_name(name) == name
+        }
 
     def after_update(self, update: Update, step: Step, context: Context) -> Update:
         params, rate = dict(update.params), self.rescale_rate
@@ -39,8 +44,6 @@ class SoftWeightRescaling(Agent):
             bias = f"{module_of(name)}.bias"
             if bias in params:
                 params[bias] = so_far * params[bias]
-            if is_norm:
-                so_far = torch.ones_like(so_far)
         return update._replace(params=params)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from continual import random
 from continual.agents.agent import Agent, Anatomy, Context, Update, Weights
 from continual.errors import ConfigError
+from continual.networks.injection import FRESH, OLD
 from continual.networks.network import HiddenLayer
 from continual.networks.pooling import max_pool
 
@@ -60,8 +61,18 @@ def incoming(layer: HiddenLayer, params: Weights) -> Tensor:
 
 def outgoing(layer: HiddenLayer, params: Weights) -> Tensor:
     """The outgoing weight by unit: [O, U, S], S the columns of a unit or the window of a convolution."""
-    weight = params[f"{layer.outgoing}.weight"]
+    return _by_unit(layer, params[f"{layer.outgoing}.weight"])
+
+
+def _by_unit(layer: HiddenLayer, weight: Tensor) -> Tensor:
     return weight.reshape(weight.shape[0], layer.units, -1)
+
+
+def _readers(layer: HiddenLayer, params: Weights) -> list[str]:
+    """The weights that read the layer: the outgoing one, and those that are held in its place."""
+    name = f"{layer.outgoing}.weight"
+    held = () if f"{OLD}.{layer.incoming}.weight" in params else (f"{OLD}.{name}", f"{FRESH}.{name}")
+    return [name, *(other for other in held if other in params)]
 
 
 def replace_units(
@@ -92,10 +103,11 @@ def replace_units(
         params[name] = torch.where(rows, value, params[name])
         for of in slots.values():
             of[name] = torch.where(rows, 0.0, of[name])
-    name = f"{layer.outgoing}.weight"
-    for tensors in (params, *slots.values()):
-        weight_OUS = outgoing(layer, tensors)
-        tensors[name] = torch.where(chosen_U[:, None], 0.0, weight_OUS).reshape(tensors[name].shape)
+    for name in _readers(layer, params):
+        for tensors in (params, *slots.values()):
+            if name in tensors:
+                weight_OUS = _by_unit(layer, tensors[name])
+                tensors[name] = torch.where(chosen_U[:, None], 0.0, weight_OUS).reshape(tensors[name].shape)
     return update._replace(params=params, optimizer=optimizer._replace(slots=slots, counts=counts))
 
 

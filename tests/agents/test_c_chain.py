@@ -30,10 +30,10 @@ class PlainCChain(PlainLoop):
         self.batches.append(x)
 
     def penalty(self) -> Tensor:
-        window = self.agent.window
+        window, every = self.agent.window, self.agent.every
         strength = self.agent.first_weight
-        if self.steps_done >= self.agent.warmup:
-            losses, churns = self.losses[-window:], self.churns[-window:]
+        if self.steps_done >= self.agent.warmup * every:
+            losses, churns = (of[every - 1 :: every][-window:] for of in (self.losses, self.churns))
             mean_churn = sum(churns) / len(churns)
             strength = self.agent.relative_weight * sum(map(abs, losses)) / len(losses) / (mean_churn + 1e-8)
         # The last update was made on the last batch: what it changed is looked at on the one before.
@@ -59,11 +59,12 @@ def test_equals_a_plain_loop(network: str, distance: str) -> None:
     weights = (1.5e-3, 1e-3) if distance == "mse" else (5e-4, 3e-4)
     plus = L2(0.01) if distance == "kl" else None  # a second penalty has its own findings
     agents = [
-        CChain(w, 0.3, warmup, 10, distance, plus=plus) for w, warmup in zip(weights, (20, 60), strict=True)
+        CChain(w, 0.3, warmup, 10, every, distance, plus=plus)
+        for w, (warmup, every) in zip(weights, ((20, 1), (12, 5)), strict=True)
     ]
     for loop in compare(NETWORKS[network](), agents, OPTIMIZERS["sgd_without_momentum"], PlainCChain):
-        own = loop.strengths[loop.agent.warmup :]
-        assert max(own) > 2 * min(own) > 0
+        own = loop.strengths[loop.agent.warmup * loop.agent.every :]
+        assert max(own) > 1.5 * min(own) > 0
         assert loop.churns[:2] == [0, 0]
         assert min(loop.churns[2:]) > 0
 

@@ -53,7 +53,9 @@ class PlainContinualBackprop(PlainLoop):
                     for k in range(len(outgoing.bias)):
                         column = outgoing.weight[k, unit * layer.spread + place]
                         outgoing.bias[k] += column.sum().item() * mean
-                fresh = self.agent.reinit_scale * self.draw(layer.incoming)["weight"][unit]
+                fresh = self.draw(layer.incoming)["weight"][unit]
+                if fresh.ndim == 1:  # of a linear layer
+                    fresh = self.agent.reinit_scale * fresh
                 self.replace(layer, unit, fresh, 0.0)
                 self.age[layer.name][unit] = 0
                 self.utility[layer.name][unit] = 0.0

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from continual import random
 from continual.agents.selective_weight_reinit import SelectiveWeightReinit
 from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare
 
@@ -29,7 +30,9 @@ class PlainSelectiveWeightReinit(PlainLoop):
             u, fresh, flat = self.u[name], self.draw(module)[kind].flatten(), param.view(-1)
             below = [i for i in range(len(u)) if u[i] <= self.agent.reinit_rate * sum(u) / len(u)]
             if self.agent.prune == "lowest":
-                count = sum(place < self.agent.reinit_rate * len(u) for place in range(len(u)))
+                chance = random.uniform(random.stream(self.key, f"{name}/count"), (1,)).item()
+                count, rest = divmod(self.agent.reinit_rate * len(u), 1)
+                count = int(count) + (chance < rest)
                 below = sorted(range(len(u)), key=lambda i: u[i])[:count]
             for i in below:
                 flat[i] = fresh[i]
@@ -54,4 +57,4 @@ def test_equals_a_plain_loop(network: str, utility: str, prune: str, decay: floa
 def test_nothing_is_drawn_anew_at_a_rate_of_0() -> None:
     dead = torch.zeros(4)
     for prune in ("threshold", "lowest"):
-        assert not SelectiveWeightReinit(0.0, prune=prune).pruned(dead).any()
+        assert not SelectiveWeightReinit(0.0, prune=prune).pruned(dead, torch.zeros(())).any()

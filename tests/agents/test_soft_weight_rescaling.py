@@ -2,8 +2,9 @@ import torch
 from torch import Tensor
 
 from continual.agents.soft_weight_rescaling import SoftWeightRescaling
+from continual.learner import Learner
 from tests.agents import by_hand
-from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare
+from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, SHAPE, PlainLoop, compare
 
 
 def test_by_hand() -> None:
@@ -43,10 +44,26 @@ class PlainSoftWeightRescaling(PlainLoop):
                 c = (self.agent.rescale_rate * first + (1 - self.agent.rescale_rate) * norm) / norm
                 own.weight.mul_(c)
                 own.bias.mul_(c)
-                so_far = 1.0
+                so_far = c
 
 
 def test_equals_a_plain_loop() -> None:
     for network in ("mlp", "mlp_with_norm", "convnet"):
         agents = [SoftWeightRescaling(0.1), SoftWeightRescaling(0.01)]
         compare(NETWORKS[network](), agents, OPTIMIZERS["sgd_without_momentum"], PlainSoftWeightRescaling)
+
+
+def test_it_only_scales_the_outputs_with_norms_too() -> None:
+    """The norm forgets what is before it; its own scale and shift reach the outputs as weights do."""
+    torch.manual_seed(0)
+    network = NETWORKS["mlp_with_norm"]()
+    learner = Learner.of(network, SoftWeightRescaling(0.1), OPTIMIZERS["sgd_without_momentum"], batch=SHAPE)
+    start = {name: torch.randn_like(param) for name, param in network.named_parameters()}
+    context = by_hand.context(start)._replace(anatomy=learner.anatomy)
+    state = {name: 3 * param.norm() for name, param in start.items() if name.endswith(".weight")}
+    after = learner.agent.after_update(by_hand.update(start, state), by_hand.step({}, {}), context).params
+    x = torch.randn(20, *SHAPE.x_BCHW[1:])
+    (before, _), (scaled, _) = (learner.forward(params, x) for params in (start, after))
+    factor = (scaled * before).sum() / (before**2).sum()
+    assert abs(factor - 1) > 0.1
+    torch.testing.assert_close(scaled, factor * before, rtol=1e-4, atol=1e-4)
