@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from continual import measuring, random
 from continual.agents.agent import Agent
 from continual.agents.base import Base
+from continual.agents.ewc import EWC
 from continual.agents.l2 import L2
 from continual.errors import ConfigError
 from continual.learner import Learner
@@ -236,6 +237,26 @@ def test_running_statistics_are_each_replicas_own() -> None:
     assert state["buffers"]["norm.num_batches_tracked"] == 20
     measured = learner.forward(learner.evaluated(state, numbers), x)[0]
     torch.testing.assert_close(measured, network.eval()(x)[0].detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_fisher_information_is_that_of_the_running_statistics() -> None:
+    network = hooks.BatchNormed(IMAGE, CLASSES)
+    learner = Learner.of(copy.deepcopy(network), EWC(use_fisher=True, fisher_examples=BATCH), SGD())
+    numbers: dict[str, dict[str, Tensor]] = {"agent": {}, "optimizer": {}}
+    state = learner.init(random.key(0), numbers)
+    state["buffers"]["norm.running_mean"] += 0.3
+    state["buffers"]["norm.running_var"] *= 4
+    x, y = torch.randn(BATCH, *IMAGE) + 1, torch.arange(BATCH) % CLASSES
+    found = learner.end_task(state, numbers, x, y, random.key(1)).importance
+    network.load_state_dict({**state["params"], **state["buffers"]})
+    network.eval()
+    for name, squares in found.items():
+        param = network.get_parameter(name)
+        each = [
+            torch.autograd.grad(F.cross_entropy(network(x[i : i + 1])[0], y[i : i + 1]), param)[0]
+            for i in range(BATCH)
+        ]
+        torch.testing.assert_close(squares, torch.stack(each).square().mean(0), rtol=1e-4, atol=1e-7)
 
 
 def test_draws_of_torchs_own_are_refused() -> None:

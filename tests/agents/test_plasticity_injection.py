@@ -156,6 +156,36 @@ def test_an_output_layer_that_tasks_reset_is_reset_as_a_whole(compose, output_la
     assert state["params/output.weight"].any() == (output_layer == "redraw")
 
 
+def test_replaced_units_are_out_of_the_held_layers_too(compose) -> None:
+    """Those read the layer before them as the trained one does."""
+    config = compose(
+        *("agent=plasticity_injection", "agent.injection_step=3", "network.injectable=1"),
+        *("agent@agent.plus=redo", "agent.plus.recycle_period=10", "agent.plus.recycle_threshold=1000"),
+    )
+    population = tiny.population([config])
+    population.start_task(0)
+    population.advance(9)
+    before = population.replica_state(0)
+    population.advance(1)
+    after = population.replica_state(0)
+    for name in ("output", "old.output", "fresh.output"):
+        assert before[f"params/{name}.weight"].any()
+        assert not after[f"params/{name}.weight"].any(), "every unit was replaced"
+        assert after[f"params/{name}.bias"].any()
+
+
+def test_a_head_reset_is_one_of_the_held_layers_too(compose) -> None:
+    config = compose("agent=plasticity_injection", "agent.injection_step=3", "agent@agent.plus=head_reset")
+    population = tiny.population([config])
+    population.start_task(0)
+    population.advance(20)
+    population.start_task(1)
+    state = population.replica_state(0)
+    held = [state[f"params/{part}.output.{kind}"] for part in ("old", "fresh") for kind in ("weight", "bias")]
+    assert not any(value.any() for value in held)
+    assert torch.equal(state["params/output.weight"], state["initial/output.weight"])
+
+
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("activation", ["prelu", "rational"])
 def test_the_last_layers_may_be_any(compose, layers: int, activation: str) -> None:
