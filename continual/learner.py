@@ -48,7 +48,7 @@ _Loss: TypeAlias = tuple[Tensor, Tensor, Weights, Weights]
 _LossAndMore: TypeAlias = tuple[Tensor, _Loss]
 _ObjectiveAndMore: TypeAlias = tuple[Tensor, tuple[_Loss, Tree]]
 _Outputs: TypeAlias = tuple[Tensor, Weights]
-_Batches: TypeAlias = Callable[[int], tuple[Tensor, Tensor]]
+_Batches: TypeAlias = Callable[[int], tuple[Tensor, Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -305,20 +305,20 @@ class Learner:
     ) -> Tree:
         """The state with which a task starts, for agents that act then.
 
-        `batch(j)` are images and labels of batch j of the task's first epoch, which has so many; `key` is the
-        replica's for this task.
+        `batch(j)` are images and labels of batch j of the task's first epoch, which has so many, and `step`'s
+        `is_real_B`; `key` is the replica's for this task.
         """
         agent, optimizer = self._bound(numbers)
         context = Context(self.anatomy, state["initial"], step, random.stream(key, "agent at a task's start"))
         buffers = state.get("buffers", {})
 
         def gradient_on(number: int) -> Weights:
-            x_BCHW, y_B = batch(number)
+            x_BCHW, y_B, is_real_B = batch(number)
             forward_keys = self._forward_keys(key, "forward at a task's start", number)
 
             def loss(params: Weights) -> Tensor:
                 logits_BK, _, _ = self._forward_in_training(params, buffers, x_BCHW, *forward_keys)
-                return self.loss.per_example(logits_BK, y_B).mean()
+                return _mean(self.loss.per_example(logits_BK, y_B), is_real_B)
 
             grads: Weights = grad(loss)(state["params"])
             return grads

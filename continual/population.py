@@ -305,9 +305,10 @@ class Population:
             batches: Tensor,
             step: Tensor,
         ) -> Tree:
-            def batch(number: int) -> tuple[Tensor, Tensor]:
-                places_B, _ = self._filled(batches[number])
-                return environment.batch(Source(environment.stored, task, places_B, env_key, step + number))
+            def batch(number: int) -> tuple[Tensor, Tensor, Tensor | None]:
+                places_B, is_real_B = self._filled(batches[number])
+                source = Source(environment.stored, task, places_B, env_key, step + number)
+                return *environment.batch(source), is_real_B
 
             key = random.fold(key, self.task)
             return self.learner.start_task(state, numbers, batch, len(batches), key, step)

@@ -239,7 +239,7 @@ def population(network: Network, agents: Sequence[Agent], optimizer: Optimizer) 
         def start(state: Tree, numbers: Tree, key: Tensor) -> Tree:
             key = random.fold(key, task)
             return learner.start_task(
-                state, numbers, lambda j: epoch[j], len(epoch), key, torch.tensor(steps_done)
+                state, numbers, lambda j: (*epoch[j], None), len(epoch), key, torch.tensor(steps_done)
             )
 
         return vmap(start)(state, numbers, keys)

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from continual import random
 from continual.agents.dash import DASH, shrinkage
+from continual.learner import Learner
 from tests.agents import by_hand
-from tests.agents.plain_loop import NETWORKS, OPTIMIZERS, PlainLoop, compare
+from tests.agents.plain_loop import CLASSES, IMAGE, NETWORKS, OPTIMIZERS, SHAPE, PlainLoop, compare
 
 WEIGHTS = {
     "l.weight": torch.tensor([[3.0, 4], [1, 0], [0, 2]]),
@@ -74,3 +76,20 @@ def test_equals_a_plain_loop(network: str, optimizer: str, reset: bool) -> None:
     for loop in loops:
         least = loop.agent.shrink_least
         assert 0 < sum(least < factor < 1 for factor in loop.factors) < len(loop.factors)
+
+
+def test_images_that_fill_up_a_partial_batch_do_not_count() -> None:
+    learner = Learner.of(NETWORKS["mlp"](), DASH(0.3, 0.05), OPTIMIZERS["sgd"], batch=SHAPE)
+    numbers: dict[str, dict[str, Tensor]] = {"agent": {}, "optimizer": {}}
+    state = learner.init(random.key(0), numbers)
+    x, y = torch.randn(8, *IMAGE), torch.arange(8) % CLASSES
+    again = torch.arange(8) % 5
+
+    def started(batch: tuple[Tensor, Tensor, Tensor | None]) -> dict[str, Tensor]:
+        return learner.start_task(state, numbers, lambda _: batch, 1, random.key(1), torch.tensor(9))[
+            "params"
+        ]
+
+    full, filled = started((x[:5], y[:5], None)), started((x[again], y[again], torch.arange(8) < 5))
+    for name, value in full.items():
+        torch.testing.assert_close(filled[name], value)
