@@ -240,8 +240,12 @@ def population(
     torch.set_flush_denormal(True)
     where = device(config["device"])
     _round_products(engine["precision"])
+    if where.index is not None:
+        torch.cuda.set_device(where)  # graphs are captured on the current one
     steps = environment.first_step(environment.num_tasks)
-    captures = engine["cuda_graph"] is True or (engine["cuda_graph"] == "auto" and where.type == "cuda")
+    # Taking a matrix apart waits for the GPU, which no graph can hold.
+    can_capture = where.type == "cuda" and not learner.decomposes
+    captures = engine["cuda_graph"] is True or (engine["cuda_graph"] == "auto" and can_capture)
     with _saying_what_does_not_fit("engine.max_replicas"):
         return Population(
             learner,

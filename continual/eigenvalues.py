@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from continual.machine import cores
+
 
 @torch.library.custom_op("continual::eigenvalues", mutates_args=())
 def eigenvalues(matrix: Tensor) -> Tensor:
@@ -40,7 +42,10 @@ def on_all_cores(matrices: Tensor) -> Tensor:
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="eigenvalues")
+    # Each thread works on one core: MKL would give each a team of its own on all.
+    return ThreadPoolExecutor(
+        cores(), thread_name_prefix="eigenvalues", initializer=torch.set_num_threads, initargs=(1,)
+    )
 
 
 def _solve(matrices: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ def population_size(run: Replica) -> int:
         return int(asked)
     where = device(run.config["device"])
     if where.type == "cuda":
+        torch.cuda.empty_cache()  # what an earlier population left counts as used
         free, _ = torch.cuda.mem_get_info(where)
         return size_in_memory(free, lambda replicas: peak_memory([run] * replicas, where))
     learner, _ = building.prepare(run.config)
@@ -64,7 +65,8 @@ def size_on_a_core(network: nn.Module) -> int:
 def size_in_memory(free: int, peak_memory: Callable[[int], int]) -> int:
     """How many replicas fit in so many bytes, when a population of n needs `peak_memory(n)` of them."""
     few, more = 1, 9
-    each = (peak_memory(more) - peak_memory(few)) / (more - few)
+    of_few = peak_memory(few)  # first: what libraries take once is no replica's
+    each = (peak_memory(more) - of_few) / (more - few)
     room = _SHARE_OF_FREE_MEMORY * free - _RESERVED_BYTES
     return int(max(1, min(_MOST_ON_A_GPU, room // max(each, 1))))
 

@@ -3,6 +3,7 @@
 import functools
 import logging
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -152,6 +153,7 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # of this GPU: PyTorch's own is that of the first one
 
     def __call__(self, function: Callable[[], None]) -> Callable[[], None]:
         """Returns what starts the function's work again.
@@ -159,7 +161,7 @@ class CudaGraphs:
         RuntimeError if the function does what a graph cannot hold, such as waiting for the GPU.
         """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             function()
         replay: Callable[[], None] = graph.replay
         return replay
@@ -195,8 +197,10 @@ class _Compiled:
     def __call__(self, *inputs: Any) -> None:
         if self._made is None:
             self._first_inputs = list(_tensors(inputs))
-            self._first(*inputs)
-            del self._first_inputs
+            try:
+                self._first(*inputs)
+            finally:  # where memory was lacking, what it holds is to be free for the halves
+                self._first_inputs = []
             return
         again = self._again.get(tuple(map(id, inputs)))
         if again is None:
@@ -215,7 +219,8 @@ class _Compiled:
 
         on_cpu = example_inputs[0].device.type == "cpu"
         # Helper processes for compiling take longer to start and to end than they save on the few kernels.
-        with config.patch({"compile_threads": 1} if on_cpu else {}):
+        with config.patch({"compile_threads": 1} if on_cpu else {}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "TensorFloat32")  # engine.precision says what is wanted
             made = torch._dynamo.lookup_backend("inductor")(graph, example_inputs)
 
         def first(*tensors: Tensor) -> Any:

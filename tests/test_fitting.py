@@ -37,7 +37,7 @@ def test_the_size_on_a_gpu_is_measured_there(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (80 * 2**30, 80 * 2**30))
     monkeypatch.setattr(fitting, "peak_memory", peak_memory)
     assert population_size(run) == 488
-    assert asked == [(9, "cuda"), (1, "cuda")]
+    assert asked == [(1, "cuda"), (9, "cuda")]
     run.config["engine"] = {**run.config["engine"], "max_replicas": 5}
     assert population_size(run) == 5
 

@@ -185,3 +185,25 @@ def test_what_cannot_be_replayed_from_native_code_is_said_once_and_compiled(comp
     native.advance(20)
     assert native.is_native
     tiny.assert_close(native.replica_state(0), compiled.replica_state(0), relative=1e-5)
+
+
+def test_a_first_step_that_does_not_fit_holds_on_to_nothing(monkeypatch):
+    """torch.compile keeps its backends, so that the halves would start with that memory lost."""
+
+    class Doubling:
+        def step(self, tensor):
+            tensor.mul_(2)
+
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda name: lambda *_: too_large)
+    compiled = stepping._Compiled(Doubling().step)
+    tensor = torch.ones(3)
+    alive = weakref.ref(tensor)
+    with pytest.raises(torch.OutOfMemoryError):
+        compiled(tensor)
+    compiled.release()
+    del tensor
+    gc.collect()
+    assert alive() is None

@@ -25,6 +25,7 @@ from continual.population import Population
 
 # A window looks at the clock about so often.
 _SECONDS_AT_A_TIME = 0.05
+_CALLS_TO_CAPTURE = 25  # on a GPU: the first ones are compiled, captured, and then replayed ten at a time
 
 # population: this program; plain: the loop that a PyTorch script has; compiled: the same under torch.compile;
 # c: a program in C, for batches of one image; jax: vmap over replicas, scan over steps.
@@ -212,7 +213,7 @@ def _prepare(number: int, replicas: list[Replica], kind: Kind, clock: Clock) -> 
     if where.type == "cpu" and replicas[0].config["engine"]["threads"] == 1:
         pin(number)
     loop, count = loop_of(replicas, kind), len(replicas) if kind in ("population", "jax") else 1
-    loop.run(loop.at_a_time)  # compiles
+    loop.run(loop.at_a_time * (1 if where.type == "cpu" else _CALLS_TO_CAPTURE))  # compiles
     trial = time_window(loop, count, where, loop.at_a_time, _SECONDS_AT_A_TIME, clock)
     calls = round(_SECONDS_AT_A_TIME * trial.steps / trial.seconds / loop.at_a_time)
     at_a_time = loop.at_a_time * max(1, calls)

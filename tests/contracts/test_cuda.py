@@ -20,6 +20,7 @@ pytestmark = [
 # Products of float32 on a GPU are summed in another order, which also depends on the population's size.
 TOLERANCE = 1e-3
 STEPS = 200
+CAPTURED = [agent for agent in AGENTS if agent != "l2_er"]  # which waits for singular values
 
 
 def with_engine(config, **engine):
@@ -51,7 +52,7 @@ def test_as_on_the_cpu(tmp_path, compose, agent, optimizer):
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["uncompiled", "compiled"])
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", CAPTURED)
 def test_captured_steps_are_those_without_a_graph(tmp_path, compose, agent, compiled):
     config = long(compose(*of_agent(agent)))
     configs = [tiny.vary(config, r) for r in range(3)]
@@ -113,7 +114,7 @@ def test_precisions(tmp_path, compose, precision):
     assert_parameters_close(rounded, exact, relative=0.2)
 
 
-@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("agent", CAPTURED)
 def test_nothing_waits_for_the_gpu_inside_a_task(tmp_path, compose, agent):
     config = with_engine(long(compose(*of_agent(agent), "engine.chunk_steps=50")), compile=True)
     runs = tiny.replicas([tiny.vary(config, r) for r in range(2)], tmp_path)
@@ -123,6 +124,7 @@ def test_nothing_waits_for_the_gpu_inside_a_task(tmp_path, compose, agent):
     population.advance(50)  # compiles and captures
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "Synchronization debug mode")
         torch.cuda.set_sync_debug_mode("error")
         try:
             for _ in range(3):
