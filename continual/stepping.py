@@ -153,7 +153,8 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # of this GPU: PyTorch's own is that of the first one
+        # Of this GPU: the stream that PyTorch itself captures on is the first GPU's.
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(self, function: Callable[[], None]) -> Callable[[], None]:
         """Returns what starts the function's work again.
