@@ -102,7 +102,7 @@ def test_grid(agent: str, env: str, optimizer: str) -> None:
 # What each of the other methods chooses among, from its paper or code, and the number of configurations.
 OWN = {
     "calibrated_partial_resets": ({"reset_rate", "period", "utility_decay"}, 24),
-    "c_chain": ({"relative_weight"}, 4),
+    "c_chain": ({"relative_weight", "warmup"}, 8),
     "dash": ({"dash_alpha", "shrink_least"}, 6),
     "ewc": ({"ewc_weight"}, 5),
     "full_reset": ({"reinit"}, 2),

@@ -92,10 +92,13 @@ def test_a_fixed_value_may_belong_to_swept_options_only(train: CommandLine, work
         assert (config["agent"]["l2_weight"], config["seed"]) == (0.25, 3)
 
 
-@pytest.mark.parametrize("typed", ["hydra.run.dir=folder", "-m hydra.sweep.dir=. hydra.sweep.subdir=folder"])
+@pytest.mark.parametrize(
+    "typed",
+    ["hydra.run.dir=folder", "-m hydra.launcher.workers=1 hydra.sweep.dir=. hydra.sweep.subdir=folder"],
+)
 def test_a_config_may_speak_of_hydra(train: CommandLine, workplace: Path, typed: str) -> None:
     name = "wandb.name=${hydra:job.name} in ${hydra:runtime.output_dir}"
-    assert train(*typed.split(), "hydra.launcher.workers=1", name).code == 0
+    assert train(*typed.split(), name).code == 0
     if "-m" in typed:  # frozen
         config = read_yaml(workplace / "folder" / ".hydra" / "config.yaml")
         assert config["wandb"]["name"] == f"train in {workplace / 'folder'}"
