@@ -120,7 +120,7 @@ def _check_schedule(environment: Environment, schedule: Schedule | None) -> None
 
 def _check_environment(environment: Environment, learner: Learner) -> None:
     """ConfigError if this environment's tasks cannot be given to this learner."""
-    if environment.output_layer != "keep" and not learner.output_parameters:
+    if environment.output_layer != "keep" and not learner.anatomy.output_parameters:
         raise ConfigError(
             f"env.output_layer: {environment.output_layer} needs a network with an output layer, and this "
             "one has no weight that could be it."

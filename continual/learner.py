@@ -30,7 +30,6 @@ from continual.errors import ConfigError
 from continual.losses import CrossEntropy, Loss
 from continual.networks import initialization
 from continual.networks.initialization import Distribution
-from continual.networks.injection import trained_name
 from continual.networks.module import check_parameters, frozen_names, running_statistics
 from continual.networks.network import HiddenLayer, Network
 from continual.optimizers.clipping import clipped
@@ -265,7 +264,7 @@ class Learner:
         """
         params, kept = dict(state["params"]), state["optimizer"]
         if output_layer != "keep":
-            names = self.output_parameters
+            names = self.anatomy.output_parameters
             fresh = initialization.draw({name: self.anatomy.distributions[name] for name in names}, key)
             for name in names:
                 params[name] = torch.zeros_like(fresh[name]) if output_layer == "zero" else fresh[name]
@@ -274,16 +273,6 @@ class Learner:
             seen = self._seen_by_optimizer(agent, state["initial"], random.stream(key, "optimizer"))
             kept = optimizer.init(params, seen)
         return {**state, "params": params, "optimizer": kept}
-
-    @property
-    def output_parameters(self) -> tuple[str, ...]:
-        """The names of the output layer's weight and bias, and of what is held in their place.
-
-        None if no layer is known to be that.
-        """
-        roles = self.anatomy.roles
-        modules = {name.rpartition(".")[0] for name, role in roles.items() if role == "output"}
-        return tuple(name for name in roles if trained_name(name).rpartition(".")[0] in modules)
 
     @property
     def sees_task_starts(self) -> bool:

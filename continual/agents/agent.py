@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from continual.networks import initialization
 from continual.networks.activations import LearntActivation
 from continual.networks.initialization import Distribution
-from continual.networks.injection import held_names
+from continual.networks.injection import held_names, trained_name
 from continual.networks.network import HiddenLayer
 from continual.optimizers.optimizer import Optimizer, OptimizerState, Role
 from continual.tree import Tree
@@ -43,6 +43,15 @@ class Anatomy:
     roles: Mapping[str, Role]
     batch: BatchShape
     output_layer: HiddenLayer | None = None
+
+    @property
+    def output_parameters(self) -> tuple[str, ...]:
+        """The names of the output layer's weight and bias, and of what is held in their place.
+
+        None if no layer is known to be that.
+        """
+        modules = {module_of(name) for name, role in self.roles.items() if role == "output"}
+        return tuple(name for name in self.roles if module_of(trained_name(name)) in modules)
 
 
 class Context(NamedTuple):

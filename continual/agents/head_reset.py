@@ -6,8 +6,7 @@ theta_output <- theta_0,output     before the first step of each task but the fi
 from dataclasses import dataclass
 from typing import Literal
 
-from continual.agents.agent import Agent, Context, TaskStart, Update, module_of
-from continual.networks.injection import trained_name
+from continual.agents.agent import Agent, Context, TaskStart, Update
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,8 @@ class HeadReset(Agent):
     reset_optimizer: bool = True
 
     def start_task(self, update: Update, start: TaskStart, context: Context) -> Update:
-        roles, restarted = context.anatomy.roles, context.restarted(sample=self.reinit == "sample")
-        params = {
-            name: restarted[name]
-            if roles.get(f"{module_of(trained_name(name))}.weight") == "output"
-            else param
-            for name, param in update.params.items()
-        }
+        restarted = context.restarted(sample=self.reinit == "sample")
+        of_output = {name: restarted[name] for name in context.anatomy.output_parameters}
+        params = {**update.params, **of_output}
         optimizer = start.fresh_optimizer(params) if self.reset_optimizer else update.optimizer
         return update._replace(params=params, optimizer=optimizer)

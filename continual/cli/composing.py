@@ -301,13 +301,16 @@ class Composer:
         group = override.key_or_group
         if override.is_delete():
             return
-        values = list(override.sweep_iterator()) if override.is_discrete_sweep() else [override.value()]
         meant = "agent@agent.plus" if group == "agent.plus" else group.replace(".", "/")
-        if "." in group and is_group(meant.partition("@")[0]) and any(isinstance(one, str) for one in values):
-            raise ConfigError(
-                f"{override.input_line}: options are chosen by their group; write {meant}={values[0]}."
-            )
-        if not self._options_of(group):
+        is_key = "." in group and is_group(meant.partition("@")[0])
+        if not is_key and not self._options_of(group):
+            return
+        values = list(override.sweep_iterator()) if override.is_discrete_sweep() else [override.value()]
+        if is_key:
+            if any(isinstance(one, str) for one in values):
+                raise ConfigError(
+                    f"{override.input_line}: options are chosen by their group; write {meant}={values[0]}."
+                )
             return
         for value in values:
             if value is None:

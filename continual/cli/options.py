@@ -23,6 +23,7 @@ def options_with(group: str, key: str) -> list[str]:
     return [name for name in names if key in own_option(group, name)]
 
 
+@functools.cache
 def is_group(name: str) -> bool:
     """Whether this is a group of options, such as env/dataset."""
     return (config_folder() / name).is_dir()

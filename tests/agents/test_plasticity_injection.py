@@ -141,11 +141,8 @@ def test_weight_decay_does_not_move_what_is_frozen(compose) -> None:
     assert all(torch.equal(before[name], after[name]) for name in held)
 
 
-@pytest.mark.parametrize("output_layer", ["zero", "redraw"])
-def test_an_output_layer_that_tasks_reset_is_reset_as_a_whole(compose, output_layer: str) -> None:
-    config = compose(
-        "agent=plasticity_injection", "agent.injection_step=3", f"env.output_layer={output_layer}"
-    )
+def at_the_second_task(config) -> dict[str, Tensor]:
+    """The state with which it starts, in which the held output layers have to be empty again."""
     population = tiny.population([config])
     population.start_task(0)
     population.advance(20)
@@ -153,6 +150,15 @@ def test_an_output_layer_that_tasks_reset_is_reset_as_a_whole(compose, output_la
     state = population.replica_state(0)
     held = [state[f"params/{part}.output.{kind}"] for part in ("old", "fresh") for kind in ("weight", "bias")]
     assert not any(value.any() for value in held)
+    return state
+
+
+@pytest.mark.parametrize("output_layer", ["zero", "redraw"])
+def test_an_output_layer_that_tasks_reset_is_reset_as_a_whole(compose, output_layer: str) -> None:
+    config = compose(
+        "agent=plasticity_injection", "agent.injection_step=3", f"env.output_layer={output_layer}"
+    )
+    state = at_the_second_task(config)
     assert state["params/output.weight"].any() == (output_layer == "redraw")
 
 
@@ -176,13 +182,7 @@ def test_replaced_units_are_out_of_the_held_layers_too(compose) -> None:
 
 def test_a_head_reset_is_one_of_the_held_layers_too(compose) -> None:
     config = compose("agent=plasticity_injection", "agent.injection_step=3", "agent@agent.plus=head_reset")
-    population = tiny.population([config])
-    population.start_task(0)
-    population.advance(20)
-    population.start_task(1)
-    state = population.replica_state(0)
-    held = [state[f"params/{part}.output.{kind}"] for part in ("old", "fresh") for kind in ("weight", "bias")]
-    assert not any(value.any() for value in held)
+    state = at_the_second_task(config)
     assert torch.equal(state["params/output.weight"], state["initial/output.weight"])
 
 

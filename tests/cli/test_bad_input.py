@@ -51,7 +51,7 @@ MISTAKES = [
     ("agent=null", "agent=null: a config group takes the name of one of its options."),
     ("+agent=l2", "agent: chosen already; leave out the + to choose another."),
     ("+seed=1", "seed: is there already; leave out the +."),
-    ("-m seed=0 hydra/launcher=slrum", ".*hydra/launcher=slrum: no such option; .*"),
+    ("-m seed=0 hydra/launcher=slrum", "hydra/launcher=slrum: no such option; .*"),
     ("hydra.job.nmae=x", "hydra.job.nmae: no such key; did you mean name?"),
     ("--config-name=foo", "foo: there is no such config in the config folders."),
     ("--config-dir=nowhere", "nowhere: there is no such folder of configs."),
@@ -91,11 +91,12 @@ MISTAKES = [
     ("agent.l2_weight={", "agent.l2_weight={: cannot be read; write key=value, .*"),
     (
         "seed=0,1",
-        "seed=0,1: several values; sweep over them with -m, or write [...] around them where .*",
+        "seed=0,1: several values; sweep over them with -m, or write [...] around them where a list is one "
+        "value.",
     ),
     ("seed=choice(0,1)", "seed=choice(0,1): several values; sweep over them with -m."),
     ("--run -m", "only one of --run and --multirun can be specified."),
-    ("--runn seed=1", "unrecognized arguments: --runn; .*"),
+    ("--runn seed=1", "unrecognized arguments: --runn; overrides have no dashes (seed=1); see --help."),
     (
         "agent=[l2,l2_init]",
         "agent=[l2,l2_init]: agent takes the name of one option; to sweep .*, -m agent=l2,l2_init.",

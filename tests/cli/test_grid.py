@@ -46,5 +46,6 @@ def test_what_the_message_offers_works(train: CommandLine, workplace: Path) -> N
     sweep = ("-m", "hydra.sweep.dir=sweep", "hydra.launcher.workers=1", "agent=base,l2_init")
     said = train(*sweep, "agent.l2_weight=1e-3,0.5").error()
     offered = said.split("write ")[1].split(" in its place")[0]
+    assert offered == "'hydra.sweeper.optional={agent.l2_weight:[0.001,0.5]}'"
     assert train(*sweep, *shlex.split(offered)).code == 0
     assert len(list(workplace.glob("sweep/*/summary.json"))) == 3
